@@ -1,0 +1,1 @@
+"""Hydra configuration: train.yaml and one folder per group."""

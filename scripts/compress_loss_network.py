@@ -1,0 +1,489 @@
+"""Makes ``vgg16_slim``: VGG-16 up to relu4_3 with half the channels, calibrated to the original's losses.
+
+    python scripts/compress_loss_network.py --weights vgg16_features.pth --photos PHOTOS --pictures PAINTINGS STYLES
+
+The steps, for the four blocks' last layers (the *taps* relu1_2, relu2_2, relu3_3, relu4_3):
+
+1. Per convolution, choose the channels that best explain the covariance of the original's activations (greedy pivoted
+   Cholesky), and refit the convolution by ridge regression, on the compressed network's own inputs, to the original's
+   pre-activations of these channels.
+2. Fine-tune everything against the original's features, with a linear map A from the compressed to the original
+   channels at every tap, on photographs, pictures, blends of them, noise, colour changes and stylized images. The loss
+   is the fraction of the features' variance that A f leaves unexplained, summed over the taps.
+3. Fit A anew by least squares, and fold it into the features: with M = AᵀA, c compressed and C original channels, the
+   calibration M^(1/2) · sqrt(c/C) makes the mean-squared content loss and the summed Gram loss (Gram divided by the
+   number of values) what they are on A f, that is, on the original's scale.
+
+Photos are held out of the fit by ``--held-out``; every figure printed at the end is measured on them. The work folder
+keeps the state: a run that was stopped goes on with the same command.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from impasto.files import written_whole
+from impasto.images import find_images, read_pixels, to_float
+from impasto.learning.features import (
+    PRETRAINED,
+    SLIM_CHANNELS,
+    SLIM_DEPTHS,
+    SLIM_FILE,
+    SLIM_LAYERS,
+    VGG_CHANNELS,
+    LossNetwork,
+    block_of,
+    load_loss_network,
+)
+from impasto.learning.losses import content_loss, gram_matrix, style_loss
+from impasto.style_file import load_style
+from impasto.transformer import TransformerNet
+
+TAPS = SLIM_LAYERS
+RIDGE = 1e-4
+"""Ridge of the regressions, relative to the mean of the diagonal."""
+
+
+# ---- images to fit on -------------------------------------------------------------------------------------------
+
+
+class Crops:
+    """Random training images: image ``i`` of the run depends on the seed and ``i`` alone."""
+
+    def __init__(
+        self, photos: Sequence[Tensor], pictures: Sequence[Tensor], painters: Sequence[TransformerNet], *, size: int
+    ) -> None:
+        self.photos, self.pictures, self.painters, self.size = photos, pictures, painters, size
+
+    def batch(self, count: int, *, seed: int) -> Tensor:
+        """Return (count, 3, size, size) in [0, 1]."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.cat([self._image(generator) for _ in range(count)])
+
+    def _image(self, generator: torch.Generator) -> Tensor:
+        kind = _uniform(generator)
+        if kind < 0.10:
+            image = self._noise(generator)
+        elif kind < 0.25 and self.pictures:
+            image = self._crop(self.pictures, generator)
+        elif kind < 0.45 and self.painters:
+            image = self._painted(generator)
+        else:
+            image = self._crop(self.photos, generator)
+        if _uniform(generator) < 0.15:
+            image = image.lerp(self._crop([*self.photos, *self.pictures], generator), _uniform(generator))
+        if _uniform(generator) < 0.5:
+            image = _change_colours(image, generator)
+        if _uniform(generator) < 0.2:
+            image = image + 0.15 * _uniform(generator) * torch.randn(image.shape, generator=generator)
+        return image.clamp(0, 1)
+
+    def _crop(self, images: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+        """Return a random square of a random image, between 0.75 and 1.5 of its pixels' size, perhaps mirrored."""
+        pixels = images[_integer(generator, len(images))]
+        height, width = pixels.shape[-2:]
+        side = min(height, width, round(self.size * (0.67 + 0.67 * _uniform(generator))))
+        top, left = _integer(generator, height - side + 1), _integer(generator, width - side + 1)
+        crop = to_float(pixels[None, :, top : top + side, left : left + side])
+        crop = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)
+        return crop.flip(-1) if _uniform(generator) < 0.5 else crop
+
+    def _painted(self, generator: torch.Generator) -> Tensor:
+        painter = self.painters[_integer(generator, len(self.painters))]
+        with torch.inference_mode():
+            painted = painter(self._crop(self.photos, generator)).clamp(0, 1)
+        return painted.clone()
+
+    def _noise(self, generator: torch.Generator) -> Tensor:
+        """Return noise whose amplitude falls with the frequency to a random power between 0 (white) and 1.5."""
+        white = torch.fft.rfft2(torch.randn(1, 3, self.size, self.size, generator=generator))
+        rows, columns = torch.fft.fftfreq(self.size)[:, None], torch.fft.rfftfreq(self.size)[None]
+        frequency = (rows.square() + columns.square()).sqrt().clamp(min=1 / self.size)
+        noise = torch.fft.irfft2(white / frequency ** (1.5 * _uniform(generator)))
+        return 0.5 + (0.1 + 0.2 * _uniform(generator)) * noise / noise.std()
+
+
+def _uniform(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator))
+
+
+def _integer(generator: torch.Generator, end: int) -> int:
+    return int(torch.randint(end, (), generator=generator))
+
+
+def _change_colours(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the image with its channels mixed, scaled and shifted at random."""
+    mix = torch.eye(3) + 0.25 * torch.randn(3, 3, generator=generator)
+    shift = 0.15 * torch.randn(3, 1, 1, generator=generator)
+    return torch.einsum("ij,njhw->nihw", mix, image - 0.5) + 0.5 + shift
+
+
+# ---- step 1: choose channels, refit convolutions ----------------------------------------------------------------
+
+
+def initialise(student: LossNetwork, teacher: LossNetwork, images: Tensor, *, seed: int) -> None:
+    """Set the student's convolutions one after the other, each fitted on what the ones before it give."""
+    generator = torch.Generator().manual_seed(seed)
+    kept_by_layer = {
+        name: choose_channels(_features(teacher, name.replace("conv", "relu"), images), layer.out_channels)
+        for name, layer in _convolutions(student)
+    }
+    for name, layer in tqdm(_convolutions(student), desc="refit", unit="layer"):
+        targets = (x[:, kept_by_layer[name]] for x in _features(teacher, name, images))
+        weight, bias = refit(_inputs(student, name, images), targets, generator=generator)
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+
+
+def _convolutions(network: LossNetwork) -> list[tuple[str, nn.Conv2d]]:
+    return [(name, layer) for name, layer in network.convolutions.items() if isinstance(layer, nn.Conv2d)]
+
+
+def _features(network: LossNetwork, name: str, images: Tensor) -> Iterator[Tensor]:
+    return (network(chunk, [name])[name] for chunk in images.split(8))
+
+
+def _inputs(student: LossNetwork, name: str, images: Tensor) -> Iterator[Tensor]:
+    """Return what the named convolution of the student sees."""
+    position = student.order.index(name)
+    if position == 0:
+        return ((chunk - student.mean) / student.std for chunk in images.split(8))
+    return _features(student, student.order[position - 1], images)
+
+
+def choose_channels(activations: Iterator[Tensor], count: int) -> list[int]:
+    """Return the channels that best explain the others linearly: greedy pivoted Cholesky of the second moments."""
+    moments = sum((torch.einsum("nchw,ndhw->cd", x, x).double() for x in activations), torch.zeros(()).double())
+    kept: list[int] = []
+    for _ in range(count):
+        diagonal = moments.diagonal()
+        gain = moments.square().sum(0) / diagonal.clamp(min=1e-9 * float(diagonal.max()))
+        gain[kept] = -1
+        pivot = int(gain.argmax())
+        kept.append(pivot)
+        column = moments[:, pivot] / moments[pivot, pivot].sqrt()
+        moments = moments - torch.outer(column, column)
+    return kept
+
+
+def refit(
+    inputs: Iterator[Tensor], targets: Iterator[Tensor], *, generator: torch.Generator, positions: int = 600
+) -> tuple[Tensor, Tensor]:
+    """Return weight (c_out, c_in, 3, 3) and bias of the ridge regression of the targets on 3x3 patches of the inputs.
+
+    ``positions`` are drawn at random from each chunk of images.
+    """
+    left = right = torch.zeros((), dtype=torch.double)
+    channels = 0
+    for x, y in zip(inputs, targets, strict=True):
+        channels = x.shape[1]
+        chosen = torch.randint(x.shape[2] * x.shape[3], (positions,), generator=generator)
+        patches = F.unfold(x, 3, padding=1)[..., chosen].transpose(0, 1).flatten(1)  # (9 c_in, n · positions)
+        patches = torch.cat([patches, torch.ones_like(patches[:1])]).double()
+        wanted = y.flatten(2)[..., chosen].transpose(0, 1).flatten(1).double()
+        left, right = left + patches @ patches.T, right + patches @ wanted.T
+    solution = solve_ridge(left, right)
+    return solution[:-1].T.reshape(-1, channels, 3, 3).float(), solution[-1].float()
+
+
+def solve_ridge(left: Tensor, right: Tensor) -> Tensor:
+    """Return x of (left + ridge) x = right; the ridge is relative to each unknown's own scale."""
+    scale = left.diagonal().sqrt().clamp(min=1e-9)
+    scaled = left / torch.outer(scale, scale) + RIDGE * torch.eye(len(left), dtype=left.dtype)
+    return torch.linalg.solve(scaled, right / scale[:, None]) / scale[:, None]
+
+
+def fit_readout(student: LossNetwork, teacher: LossNetwork, images: Tensor) -> dict[str, Tensor]:
+    """Return the least-squares map A (C, c) from the student's to the teacher's features at every tap."""
+    left = {name: torch.zeros((), dtype=torch.double) for name in TAPS}
+    right = dict(left)
+    for chunk in images.split(8):
+        ours, theirs = student(chunk, TAPS), teacher(chunk, TAPS)
+        for name in TAPS:
+            left[name] = left[name] + torch.einsum("nchw,ndhw->cd", ours[name], ours[name]).double()
+            right[name] = right[name] + torch.einsum("nchw,ndhw->cd", ours[name], theirs[name]).double()
+    return {name: solve_ridge(left[name], right[name]).T.float() for name in TAPS}
+
+
+# ---- step 2: fine-tune ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Fit:
+    """What the fine-tuning changes."""
+
+    student: LossNetwork
+    readouts: nn.ParameterDict
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the student's and the readouts' parameters."""
+        return [*self.student.parameters(), *self.readouts.parameters()]
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Return everything that a later run needs."""
+        return {"student": self.student.state_dict(), "readouts": self.readouts.state_dict()}
+
+    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Take up what ``state`` returned."""
+        self.student.load_state_dict(state["student"])
+        self.readouts.load_state_dict(state["readouts"])
+
+
+def unexplained(
+    ours: dict[str, Tensor], theirs: dict[str, Tensor], readouts: nn.ParameterDict, variance: dict[str, float]
+) -> dict[str, Tensor]:
+    """Return, by tap, the mean squared error of A f over the mean variance of the original's channels."""
+    errors = {}
+    for name in TAPS:
+        predicted = F.conv2d(ours[name], readouts[name][:, :, None, None])
+        errors[name] = (predicted.float() - theirs[name].float()).square().mean() / variance[name]
+    return errors
+
+
+def measure_variance(teacher: LossNetwork, images: Tensor) -> dict[str, float]:
+    """Return the variance of the original's features around their channel's mean, averaged over the channels."""
+    count, first, second = 0, dict.fromkeys(TAPS, torch.zeros(())), dict.fromkeys(TAPS, torch.zeros(()))
+    for chunk in images.split(8):
+        features = teacher(chunk, TAPS)
+        count += len(chunk)
+        for name in TAPS:
+            first[name] = first[name] + features[name].mean((2, 3)).sum(0)
+            second[name] = second[name] + features[name].square().mean((2, 3)).sum(0)
+    return {name: float((second[name] / count - (first[name] / count).square()).mean()) for name in TAPS}
+
+
+def measure_unexplained(fit: Fit, teacher: LossNetwork, images: Tensor) -> dict[str, float]:
+    """Return the fraction of variance unexplained at every tap, over all these images."""
+    variance = measure_variance(teacher, images)
+    totals = dict.fromkeys(TAPS, 0.0)
+    with torch.no_grad():
+        for chunk in images.split(8):
+            errors = unexplained(fit.student(chunk, TAPS), teacher(chunk, TAPS), fit.readouts, variance)
+            for name in TAPS:
+                totals[name] += float(errors[name]) * len(chunk)
+    return {name: total / len(images) for name, total in totals.items()}
+
+
+def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *, arguments: argparse.Namespace) -> None:
+    """Minimise the unexplained variance with Adam, resuming from and saving to the work folder."""
+    state_file = arguments.work / "state.pt"
+    optimizer = torch.optim.Adam(
+        # Layers differ in the scale of their weights by a factor of a hundred: the rate is relative to it.
+        [{"params": [p], "lr": 0.0, "scale": float(p.detach().square().mean().sqrt())} for p in fit.parameters()]
+    )
+    first = 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        fit.load(state["fit"])
+        optimizer.load_state_dict(state["optimizer"])
+        first = int(state["step"])
+    variance = measure_variance(teacher, crops.batch(64, seed=arguments.seed))
+    progress = tqdm(range(first, arguments.steps), initial=first, total=arguments.steps, desc="fit", unit="step")
+    for step in progress:
+        rate = arguments.rate * schedule(step, arguments.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        errors = fit_step(fit, teacher, crops.batch(arguments.batch, seed=arguments.seed + 1 + step), variance)
+        optimizer.step()
+        optimizer.zero_grad()
+        progress.set_postfix_str(" ".join(f"{float(e):.3f}" for e in errors.values()))
+        if (step + 1) % arguments.report_every == 0 or step + 1 == arguments.steps:
+            figures = {name: round(value, 4) for name, value in measure_unexplained(fit, teacher, held_out).items()}
+            log(arguments.work, {"step": step + 1, "rate": rate, "unexplained_held_out": figures})
+            with written_whole(state_file) as temporary:
+                torch.save({"fit": fit.state(), "optimizer": optimizer.state_dict(), "step": step + 1}, temporary)
+
+
+def fit_step(fit: Fit, teacher: LossNetwork, images: Tensor, variance: dict[str, float]) -> dict[str, Tensor]:
+    """Return the unexplained fractions of one batch, with their gradients in place."""
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            theirs = teacher(images, TAPS)
+        errors = unexplained(fit.student(images, TAPS), theirs, fit.readouts, variance)
+    torch.stack(list(errors.values())).sum().backward()  # type: ignore[no-untyped-call]
+    return {name: error.detach() for name, error in errors.items()}
+
+
+def schedule(step: int, steps: int) -> float:
+    """Return the factor of the learning rate: up over 50 steps, then down to 0 along a cosine."""
+    warm_up = min(1.0, (step + 1) / 50)
+    return warm_up * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * step / steps))))
+
+
+# ---- step 3: calibrate, write, report ---------------------------------------------------------------------------
+
+
+def calibration(readout: Tensor) -> Tensor:
+    """Return M^(1/2) · sqrt(c/C) with M = AᵀA, for A of shape (C, c)."""
+    original, compressed = readout.shape
+    values, vectors = torch.linalg.eigh((readout.T @ readout).double())
+    root = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+    return (root * (compressed / original) ** 0.5).float()
+
+
+def calibrated(fit: Fit) -> LossNetwork:
+    """Return the finished network: the student's convolutions, and the readouts as calibrations."""
+    network = new_student(layers=TAPS)
+    tensors = {f"calibrations.{name}": calibration(fit.readouts[name].detach()) for name in TAPS}
+    network.load_state_dict({**fit.student.state_dict(), **tensors})
+    return network
+
+
+def compare_losses(
+    slim: LossNetwork, full: LossNetwork, *, photos: Tensor, stylized: Tensor, styles: Sequence[Tensor]
+) -> dict[str, dict[str, float]]:
+    """Return how the two networks' losses over stylized images agree: rank correlation and the ratio of the means.
+
+    ``stylized`` (K · N, 3, H, W) holds K paintings of each of the N photos, in the photos' order again and again.
+    """
+    content = torch.tensor([_content(slim, full, photos[i % len(photos)], x) for i, x in enumerate(stylized)])
+    report = {"content": _agreement(content[:, 0], content[:, 1])}
+    style = torch.tensor([_styles(slim, full, picture, stylized) for picture in styles])  # (styles, images, 2)
+    each = [_agreement(pair[:, 0], pair[:, 1]) for pair in style]
+    report["style"] = {
+        "rank_correlation": sum(row["rank_correlation"] for row in each) / len(each),
+        "lowest_rank_correlation": min(row["rank_correlation"] for row in each),
+        "ratio": float(style[..., 0].mean() / style[..., 1].mean()),
+    }
+    return report
+
+
+def _agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
+    correlation = float(spearmanr(ours.numpy(), theirs.numpy()).statistic)
+    return {"rank_correlation": correlation, "ratio": float(ours.mean() / theirs.mean())}
+
+
+def _content(slim: LossNetwork, full: LossNetwork, photo: Tensor, painted: Tensor) -> list[float]:
+    pair = torch.stack([photo, painted])
+    both = (network(pair, ["relu3_3"])["relu3_3"] for network in (slim, full))
+    return [float(content_loss(features[1:], features[:1])) for features in both]
+
+
+def _styles(slim: LossNetwork, full: LossNetwork, picture: Tensor, images: Tensor) -> list[list[float]]:
+    columns = []
+    for network in (slim, full):
+        targets = {name: gram_matrix(x) for name, x in network(picture, TAPS).items()}
+        losses = []
+        for image in images.split(1):
+            features = network(image, TAPS)
+            losses.append(sum(float(_per_original(style_loss(gram_matrix(features[n]), targets[n]), n)) for n in TAPS))
+        columns.append(losses)
+    return [list(pair) for pair in zip(*columns, strict=True)]
+
+
+def _per_original(loss: Tensor, name: str) -> Tensor:
+    """Return the summed Gram loss as a mean over the entries of the original's Gram matrix, as in ``loss=paper``."""
+    return loss / VGG_CHANNELS[block_of(name) - 1] ** 2
+
+
+def new_student(layers: tuple[str, ...] = ()) -> LossNetwork:
+    """Return a compressed network with random weights; without calibrated layers it gives any layer."""
+    caffe = PRETRAINED["vgg16", "IMAGENET1K_FEATURES"]
+    return LossNetwork(SLIM_DEPTHS, SLIM_CHANNELS, mean=caffe.mean, std=caffe.std, calibrated=layers)
+
+
+def write_network(network: LossNetwork, path: Path, *, figures: dict[str, object]) -> None:
+    """Write the network as float16 with the story of its making."""
+    story = {
+        "what": "VGG-16 up to relu4_3 with half the channels, calibrated at " + ", ".join(TAPS),
+        "made_by": "scripts/compress_loss_network.py of the impasto project",
+        "made_from": "the VGG-16 weights of Karen Simonyan and Andrew Zisserman, Visual Geometry Group, Oxford",
+        "licence": "CC BY 4.0",
+        "input": "RGB in [0, 1], minus (0.48235, 0.45882, 0.40784), times 255",
+        "figures": figures,
+    }
+    tensors = {name: value.half().contiguous() for name, value in network.state_dict().items()}
+    with written_whole(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={"impasto": json.dumps(story)})
+
+
+def log(work: Path, row: dict[str, object]) -> None:
+    """Append a row of figures to the log and print it."""
+    line = json.dumps(row)
+    with (work / "log.jsonl").open("a") as file:
+        file.write(line + "\n")
+    tqdm.write(line)
+
+
+def centre_crops(images: Sequence[Tensor], size: int) -> Tensor:
+    """Return (N, 3, size, size) in [0, 1]."""
+    crops = []
+    for pixels in images:
+        top, left = (pixels.shape[1] - size) // 2, (pixels.shape[2] - size) // 2
+        crops.append(pixels[:, top : top + size, left : left + size])
+    return to_float(torch.stack(crops))
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the command line's values."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help="VGG-16 weights on the 0-255 scale")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders of paintings and style pictures")
+    parser.add_argument("--painters", type=Path, nargs="*", default=[], help="style files that make stylized images")
+    parser.add_argument("--work", type=Path, default=Path("runs/vgg16_slim"), help="folder of the state and the log")
+    parser.add_argument("--output", type=Path, default=SLIM_FILE)
+    parser.add_argument("--held-out", type=int, default=6, help="every n-th photo is kept for the figures")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=176, help="side of the training crops in px")
+    parser.add_argument("--rate", type=float, default=0.01, help="Adam's learning rate relative to a layer's weights")
+    parser.add_argument("--report-every", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+def read_folder(folder: Path) -> list[Tensor]:
+    """Return the pictures of a folder as uint8 tensors (3, H, W)."""
+    return [read_pixels(path, at_least=384) for path in find_images(folder)]
+
+
+def main() -> int:
+    """Make the network, print its figures, and return the exit status."""
+    arguments = parse_arguments()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(arguments.seed)
+    teacher = load_loss_network("vgg16", weights=arguments.weights).to(memory_format=torch.channels_last)
+    photos = read_folder(arguments.photos)
+    pictures = [picture for folder in arguments.pictures for picture in read_folder(folder)]
+    painters = [load_style(path).network for path in arguments.painters]
+    fitted = [photo for i, photo in enumerate(photos) if i % arguments.held_out]
+    held_out = centre_crops(photos[:: arguments.held_out], 256)
+    crops = Crops(fitted, pictures, painters, size=arguments.size)
+
+    began = time.monotonic()
+    fit = start(teacher, crops, arguments=arguments)
+    log(arguments.work, {"step": 0, "unexplained_held_out": measure_unexplained(fit, teacher, held_out)})
+    fine_tune(fit, teacher, crops, held_out, arguments=arguments)
+    fit.student.requires_grad_(False)
+    for name, readout in fit_readout(fit.student, teacher, crops.batch(256, seed=arguments.seed)).items():
+        fit.readouts[name].data.copy_(readout)
+    figures: dict[str, object] = {"unexplained_held_out": measure_unexplained(fit, teacher, held_out)}
+    write_network(calibrated(fit), arguments.output, figures=figures)
+    log(arguments.work, {**figures, "minutes": round((time.monotonic() - began) / 60, 1)})
+    return 0
+
+
+def start(teacher: LossNetwork, crops: Crops, *, arguments: argparse.Namespace) -> Fit:
+    """Return the fit after step 1, or with blank values where a saved state is about to replace them."""
+    student = new_student().to(memory_format=torch.channels_last)
+    images = crops.batch(8 if (arguments.work / "state.pt").exists() else 128, seed=arguments.seed)
+    initialise(student, teacher, images, seed=arguments.seed)
+    fit = Fit(student, nn.ParameterDict(fit_readout(student, teacher, images)))
+    student.requires_grad_(True)
+    return fit
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The programs that draw the style pictures: one module per picture, each with `draw() -> Picture`."""

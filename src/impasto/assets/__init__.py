@@ -1,0 +1,1 @@
+"""What ships inside the package: style pictures and the compressed loss network (see NOTICE)."""

@@ -1,0 +1,1 @@
+"""Training wing: a style picture and photos in, a style file out."""

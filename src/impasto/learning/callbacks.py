@@ -1,0 +1,104 @@
+"""What happens beside the training: the progress bar, throughput, previews, and the state on disk."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from impasto.files import written_whole
+from impasto.images import contact_sheet
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar with the last logged losses, which costs no synchronisation of its own."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+        """Return what stands at the bar's end."""
+        del pl_module
+        names = ("loss", "content", "style")
+        logged = trainer.logged_metrics
+        return {name: f"{float(logged[f'train/{name}']):.3g}" for name in names if f"train/{name}" in logged}
+
+
+class Throughput(Callback):
+    """Logs images per second, over the steps between two logs."""
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+        self._images = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
+    ) -> None:
+        """Count the batch; log when Lightning logs."""
+        del outputs, batch_idx
+        self._images += len(batch)
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            now = time.perf_counter()
+            pl_module.log("train/images_per_second", self._images / (now - self._since), batch_size=1)
+            self._since, self._images = now, 0
+
+
+class Previews(Callback):
+    """Paints fixed held-out photos every ``every`` steps into TensorBoard, the style picture beside them."""
+
+    def __init__(self, style: Tensor, photos: Sequence[Tensor], *, every: int) -> None:
+        self.style, self.photos, self.every = style, list(photos), every
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add a sheet when it is time."""
+        del outputs, batch, batch_idx
+        if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
+            self._add_sheet(trainer, pl_module)
+
+    def _add_sheet(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(trainer.logger, TensorBoardLogger):
+            sheet = self.sheet(pl_module)
+            trainer.logger.experiment.add_image("previews", sheet[0], trainer.global_step)
+
+    def sheet(self, painter: LightningModule, *, height: int = 256) -> Tensor:
+        """Return one image (1, 3, H, W): a row of style picture, photo and result for each photo."""
+        rows = []
+        with torch.inference_mode():
+            for photo in self.photos:
+                painted = painter(photo.to(painter.device)).float().clamp(0, 1).cpu()
+                rows.append([self.style, photo, painted])
+        return contact_sheet(rows, height=height)
+
+
+class SaveState(Callback):
+    """Writes the checkpoint every ``every`` steps, at the end, and when anything stops the training."""
+
+    def __init__(self, path: Path, *, every: int) -> None:
+        self.path, self.every = path, every
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when it is time."""
+        del pl_module, outputs, batch, batch_idx
+        if trainer.global_step % self.every == 0:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the finished state."""
+        del pl_module
+        self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save the state of the last finished step, unless the disk itself is what failed."""
+        del pl_module
+        if trainer.global_step > 0 and not isinstance(exception, OSError):
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        with written_whole(self.path) as temporary:
+            trainer.save_checkpoint(temporary)

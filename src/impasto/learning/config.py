@@ -1,0 +1,345 @@
+"""The typed schema of every training option, its checks, and the command that reads it.
+
+Nothing else knows the options' names. YAML in ``configs/`` holds only groups and presets; an unknown key, a wrong type
+or a value out of range is an error before anything heavy is imported.
+"""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+BUILTIN = "builtin:"
+"""Begins the name of a picture that ships inside the package."""
+
+
+class ConfigError(ValueError):
+    """An option that does not exist, or a value that it cannot have."""
+
+
+class Scaling(StrEnum):
+    """What the loss terms are divided by."""
+
+    balanced = "balanced"
+    paper = "paper"
+
+
+class Source(StrEnum):
+    """Where the photos come from."""
+
+    samples = "samples"
+    folder = "folder"
+    coco = "coco"
+
+
+class Precision(StrEnum):
+    """Number format of the networks; ``auto`` tries both for a moment and takes the faster."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+@dataclass
+class StyleConfig:
+    """The picture to learn from; ``size`` is its short side in px, ``strength`` multiplies the style weight."""
+
+    name: str = MISSING
+    image: str = MISSING
+    size: int = 384
+    strength: float = 1.0
+    credit: str = ""
+    licence: str = ""
+
+
+@dataclass
+class DataConfig:
+    """The photos; ``generated`` and ``generated_share`` belong to ``samples``, ``root`` to the other sources."""
+
+    source: Source = Source.samples
+    root: str | None = None
+    workers: int = 0
+    generated: int = 48
+    generated_share: float = 0.5
+
+
+@dataclass
+class NetworkConfig:
+    """The image transformer."""
+
+    width: int = 16
+
+
+@dataclass
+class LossConfig:
+    """The perceptual loss: scaling, the weights of the terms, and of the layers within them."""
+
+    scaling: Scaling = Scaling.balanced
+    content_weight: float = MISSING
+    style_weight: float = MISSING
+    tv_weight: float = MISSING
+    content_layers: dict[str, float] = MISSING
+    style_layers: dict[str, float] = MISSING
+
+
+@dataclass
+class LossNetworkConfig:
+    """The frozen VGG; ``pretrained`` names torchvision's weights, ``weights`` a file to take instead."""
+
+    name: str = MISSING
+    pretrained: str | None = None
+    weights: str | None = None
+
+
+@dataclass
+class BudgetConfig:
+    """How long to train and how; sizes in px, the schedule in steps."""
+
+    steps: int = MISSING
+    batch_size: int = MISSING
+    image_size: int = MISSING
+    learning_rate: float = MISSING
+    warm_up: int = 0
+    decay: bool = True
+    average: float = 0.99
+    amsgrad: bool = False
+    clip: float | None = 1.0
+    previews: int = MISSING
+
+
+@dataclass
+class TrainConfig:
+    """Everything ``train.py`` can be told."""
+
+    style: StyleConfig = field(default_factory=StyleConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    loss_network: LossNetworkConfig = field(default_factory=LossNetworkConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    device: str = "auto"
+    precision: Precision = Precision.auto
+    seed: int = 0
+    run_dir: str = MISSING
+
+
+# ---- checks -----------------------------------------------------------------------------------------------------
+
+_AT_LEAST: dict[str, float] = {
+    "style.size": 32,
+    "style.strength": 0,
+    "data.workers": 0,
+    "data.generated": 0,
+    "loss.content_weight": 0,
+    "loss.style_weight": 0,
+    "loss.tv_weight": 0,
+    "budget.steps": 1,
+    "budget.batch_size": 1,
+    "budget.image_size": 32,
+    "budget.warm_up": 0,
+    "budget.previews": 1,
+    "network.width": 1,
+    "seed": 0,
+}
+_AT_MOST: dict[str, float] = {"network.width": 256, "data.generated_share": 1, "data.generated": 10_000}
+
+
+def validate(config: TrainConfig) -> None:
+    """Raise ConfigError for the first option whose value cannot be used."""
+    for name, least in _AT_LEAST.items():
+        if not value_of(config, name) >= least:
+            raise ConfigError(f"expected {name} of {least:g} or more, got {value_of(config, name)!r}")
+    for name, most in _AT_MOST.items():
+        if not value_of(config, name) <= most:
+            raise ConfigError(f"expected {name} of {most:g} or less, got {value_of(config, name)!r}")
+    _check_rates(config)
+    _check_name(config.style.name)
+    _check_data(config.data)
+    _check_layers(config.loss)
+
+
+def value_of(config: TrainConfig, name: str) -> Any:
+    """Return the value of an option by its dotted name."""
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _check_rates(config: TrainConfig) -> None:
+    budget = config.budget
+    if not 0 < budget.learning_rate < 1:
+        raise ConfigError(f"expected budget.learning_rate between 0 and 1, got {budget.learning_rate!r}")
+    if not 0 <= budget.average < 1:
+        raise ConfigError(f"expected budget.average of 0 or more and below 1, got {budget.average!r}")
+    if budget.clip is not None and not budget.clip > 0:
+        raise ConfigError(f"expected budget.clip above 0, or null for none, got {budget.clip!r}")
+    if not config.data.generated_share >= 0:
+        raise ConfigError(f"expected data.generated_share of 0 or more, got {config.data.generated_share!r}")
+
+
+def _check_name(name: str) -> None:
+    if re.fullmatch(r"[\w][\w .-]*", name) is None:
+        raise ConfigError(
+            f"expected style.name of letters, digits, '_', '-', '.' and spaces, got {name!r}: "
+            "it becomes the name of the run folder and of the style file"
+        )
+
+
+def _check_data(data: DataConfig) -> None:
+    if data.source is Source.samples and data.root is not None:
+        raise ConfigError(f"data=samples takes no data.root, got {data.root!r}: use data=folder to train on a folder")
+    if data.source is not Source.samples and data.root is None:
+        raise ConfigError(f"expected data.root=DIR with data={data.source.value}, got none: name the folder of photos")
+
+
+def _check_layers(loss: LossConfig) -> None:
+    for name in ("content_layers", "style_layers"):
+        layers = getattr(loss, name)
+        if min(layers.values()) < 0 or max(layers.values()) == 0:
+            raise ConfigError(
+                f"expected loss.{name} with weights of 0 or more, one of them above 0, got {layers!r}: "
+                "a weight of 0 leaves a layer out"
+            )
+
+
+def style_picture(image: str) -> Path:
+    """Return the path of a style picture: a file, or ``builtin:NAME`` for one that ships inside the package."""
+    if image.startswith(BUILTIN):
+        return Path(str(resources.files("impasto.assets"))) / "styles" / image.removeprefix(BUILTIN)
+    return Path(image).expanduser()
+
+
+def option_names(schema: type = TrainConfig, prefix: str = "") -> list[str]:
+    """Return the dotted names of all options, groups included."""
+    names = []
+    for each in fields(schema):
+        names.append(prefix + each.name)
+        if isinstance(each.type, type) and is_dataclass(each.type):
+            names += option_names(each.type, f"{prefix}{each.name}.")
+    return names
+
+
+# ---- the command ------------------------------------------------------------------------------------------------
+
+ConfigStore.instance().store(name="schema", node=TrainConfig)
+
+_PATHS = ("style.image", "style.name", "data.root", "loss_network.weights", "run_dir")
+"""Options whose value is taken to the letter, so that a path may hold spaces, brackets or commas."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Read the options, train every style they ask for, and return the exit status.
+
+    Raises:
+        ValueError, TypeError, OSError: bad input, for the caller to print.
+    """
+    # Hydra then raises its errors instead of printing them over several lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = [sys.argv[0], *(_quote(word) for word in argv)]
+    jobs: list[_Job] = []
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://impasto.configs", config_name="train")(
+            lambda raw: jobs.append(_run_job(raw))
+        )()
+    except MissingConfigException as error:
+        raise ConfigError(_explain_missing(error)) from error
+    except OverrideParseException as error:
+        raise ConfigError(f"could not read the option {error.override!r}: write NAME=VALUE, without spaces") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error)) from error
+    failed = [job for job in jobs if job.error is not None]
+    if failed and failed[0].error is not None:
+        raise failed[0].error
+    return max((job.status for job in jobs), default=0)
+
+
+@dataclass(frozen=True)
+class _Job:
+    status: int = 0
+    error: ValueError | TypeError | OSError | None = None
+
+
+def _run_job(raw: DictConfig) -> _Job:
+    """Train one style; bad input is kept for the end, so that a sweep still trains the other styles."""
+    try:
+        config = to_config(raw)
+        validate(config)
+        from impasto.learning.training import run  # noqa: PLC0415 - heavy, and only now is the input known to be good
+
+        return _Job(status=run(config))
+    except (ValueError, TypeError, OSError) as error:
+        return _Job(error=error)
+
+
+def to_config(raw: DictConfig) -> TrainConfig:
+    """Return the typed options; raises ConfigError for an unknown or missing one."""
+    try:
+        # By way of plain values: keys that were added with "+" are then unknown ones.
+        plain = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), plain))
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain(error)) from error
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """Return all options, resolved, as YAML that ``--config-dir`` could read again."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _quote(word: str) -> str:
+    """Return a word of the command line with the value of a path option quoted for Hydra's grammar."""
+    name, equals, value = word.partition("=")
+    if name not in _PATHS or not equals or value[:1] in {"'", '"'} or value in {"", "null", "???"}:
+        return word
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{name}="{escaped}"'
+
+
+def _explain_missing(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    options = [option for option in error.options or [] if not option.startswith("_")]
+    if not group or not options:
+        return _first_line(error)
+    return f"there is no {group}={name}: {_did_you_mean(name, options)}it can be {', '.join(options)}"
+
+
+def _explain(error: Exception) -> str:
+    """Return one line for an error of Hydra or OmegaConf, naming the closest option for an unknown one."""
+    text = f"{error} {error.__cause__ or ''}"
+    if "Ambiguous value" in text:
+        return f"{_first_line(error)}: to train several, one after the other, add --multirun"
+    if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' not in '|No match in the defaults", text):
+        name = unknown[1] or unknown[2] or ""
+        return f"there is no option {name!r}: {_did_you_mean(name, option_names())}see --help"
+    if missing := re.search(r"Missing mandatory value: (\S+)|full_key: (\S+)\n", text):
+        if "issing mandatory" in text:
+            return f"expected {missing[1] or missing[2]}=VALUE, got none: add it to the command"
+        return f"{missing[2]}: {_first_line(error.__cause__ or error)}"
+    return _first_line(error)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+__all__ = ["ConfigError", "TrainConfig", "main", "option_names", "style_picture", "to_config", "to_yaml", "validate"]

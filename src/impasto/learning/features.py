@@ -1,0 +1,284 @@
+"""The loss network: a frozen VGG that turns an image into feature maps, by layer name.
+
+Layers are named as in the papers: ``conv3_2`` is the second convolution of the third block, ``relu3_2`` what follows
+it, ``pool3`` the pooling that ends the block. Nothing is computed beyond the deepest layer asked for.
+
+Source: Simonyan, Zisserman 2015, *Very Deep Convolutional Networks*; ``vgg16_slim`` is that network with half the
+channels, made by ``scripts/compress_loss_network.py``.
+"""
+
+import difflib
+import hashlib
+import pickle
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from urllib.error import URLError
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+VGG_CHANNELS = (64, 128, 256, 512, 512)
+"""Channels of the five blocks of VGG-16 and VGG-19."""
+
+VGG_DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+"""Convolutions in each of the five blocks."""
+
+SLIM_NAME = "vgg16_slim"
+SLIM_FILE = Path(str(resources.files("impasto.assets"))) / "vgg16_slim.safetensors"
+SLIM_DEPTHS = (2, 2, 3, 3)
+SLIM_CHANNELS = (32, 64, 128, 256)
+SLIM_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+"""The compressed network: four blocks at half the channels, and the layers it is calibrated at."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A published set of weights: where it is, and the input it was trained on, ``(image - mean) / std``."""
+
+    url: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def file_name(self) -> str:
+        """The name under which torch's hub cache keeps it; the eight digits begin its SHA-256."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def hash_prefix(self) -> str:
+        """The first eight hexadecimal digits of its SHA-256."""
+        return self.file_name.removesuffix(".pth").rpartition("-")[2]
+
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_CAFFE = {"mean": (0.48235, 0.45882, 0.40784), "std": (1 / 255, 1 / 255, 1 / 255)}
+_SERVER = "https://download.pytorch.org/models/"
+
+PRETRAINED = {
+    ("vgg16", "IMAGENET1K_FEATURES"): Pretrained(_SERVER + "vgg16_features-amdegroot-88682ab5.pth", **_CAFFE),
+    ("vgg16", "IMAGENET1K_V1"): Pretrained(_SERVER + "vgg16-397923af.pth", **_IMAGENET),
+    ("vgg19", "IMAGENET1K_V1"): Pretrained(_SERVER + "vgg19-dcbb9e9d.pth", **_IMAGENET),
+}
+"""torchvision's weights by network and name, each with its own input scale."""
+
+
+class LossNetworkFileError(ValueError):
+    """A weights file that is missing, damaged, or not of the network asked for."""
+
+
+class LossNetwork(nn.Module):
+    """Frozen feature extractor: images (N, 3, H, W) in [0, 1] to feature maps (N, C, H', W') by layer name.
+
+    ``calibrated`` names the layers of a compressed network whose features pass a matrix (C, C) that puts content and
+    Gram losses on the original network's scale; such a network gives these layers only. Without it, any layer is given
+    as it is.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        depths: tuple[int, ...],
+        channels: tuple[int, ...],
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        calibrated: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.order = layer_names(depths)
+        self.layers = calibrated or self.order
+        self.convolutions = nn.ModuleDict()
+        in_channels = 3
+        for name in self.order:
+            if name.startswith("conv"):
+                out_channels = channels[block_of(name) - 1]
+                self.convolutions[name] = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+                in_channels = out_channels
+        self.calibrations = nn.ParameterDict({name: torch.eye(channels[block_of(name) - 1]) for name in calibrated})
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "LossNetwork":
+        """Return the network in evaluation mode, whatever is asked: it is never trained."""
+        del mode
+        super().train(False)
+        return self
+
+    def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """Return the feature maps of the named layers, shallowest first; nothing deeper is computed.
+
+        Raises:
+            ValueError: a layer the network does not have, or no layer at all.
+        """
+        self.check_layers(layers)
+        features: dict[str, Tensor] = {}
+        x = (images - self.mean) / self.std
+        for previous, name in zip(("", *self.order), self.order, strict=False):
+            x = self._apply_layer(x, name, keep_input=previous in layers)
+            if name in layers:
+                features[name] = self._calibrate(x, name)
+            if len(features) == len(set(layers)):
+                break
+        return features
+
+    def check_layers(self, layers: Collection[str]) -> None:
+        """Raise ValueError, naming the closest match, unless the network has every one of these layers."""
+        if not layers:
+            raise ValueError(f"expected at least one layer of the loss network, got none: choose from {self.layers}")
+        for name in layers:
+            if name not in self.layers:
+                close = difflib.get_close_matches(name, self.layers, n=1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise ValueError(f"the loss network has no layer {name!r}: {hint}It has {', '.join(self.layers)}")
+
+    def _apply_layer(self, x: Tensor, name: str, *, keep_input: bool) -> Tensor:
+        if name.startswith("conv"):
+            convolved: Tensor = self.convolutions[name](x)
+            return convolved
+        if name.startswith("relu"):
+            return F.relu(x, inplace=not keep_input)
+        return F.max_pool2d(x, 2)
+
+    def _calibrate(self, x: Tensor, name: str) -> Tensor:
+        return F.conv2d(x, self.calibrations[name][:, :, None, None]) if name in self.calibrations else x
+
+
+def layer_names(depths: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the names of all layers in order: conv1_1, relu1_1, conv1_2, relu1_2, pool1, conv2_1, ..."""
+    names: list[str] = []
+    for block, depth in enumerate(depths, start=1):
+        for index in range(1, depth + 1):
+            names += [f"conv{block}_{index}", f"relu{block}_{index}"]
+        names.append(f"pool{block}")
+    return tuple(names)
+
+
+def block_of(name: str) -> int:
+    """Return the number of the block, from 1, that a layer belongs to."""
+    return int(name[4])
+
+
+def load_loss_network(
+    name: str = SLIM_NAME, *, weights: Path | None = None, pretrained: str | None = None
+) -> LossNetwork:
+    """Return a frozen loss network with its weights.
+
+    ``vgg16_slim`` comes with the package. ``vgg16`` and ``vgg19`` take torchvision's ``pretrained`` weights, looked for
+    at ``weights``, then in torch's hub cache, then downloaded.
+
+    Raises:
+        ValueError: an unknown network, or weights that the network does not have.
+        LossNetworkFileError: the file is missing, damaged, or of another network.
+    """
+    if name == SLIM_NAME:
+        return load_slim_network(weights if weights is not None else SLIM_FILE)
+    if name not in VGG_DEPTHS:
+        raise ValueError(f"expected a loss network out of {SLIM_NAME}, vgg16, vgg19, got {name!r}")
+    source = find_pretrained(name, pretrained)
+    network = LossNetwork(VGG_DEPTHS[name], VGG_CHANNELS, mean=source.mean, std=source.std)
+    path = weights if weights is not None else fetch(source)
+    _load_convolutions(network, _torchvision_names(read_weights(path), network.order), path=path)
+    return network
+
+
+def find_pretrained(name: str, pretrained: str | None) -> Pretrained:
+    """Return the published weights of a network: the named ones, or the first in the list."""
+    known = [key for network, key in PRETRAINED if network == name]
+    if pretrained is not None and pretrained not in known:
+        raise ValueError(f"expected loss_network.pretrained out of {', '.join(known)} for {name}, got {pretrained!r}")
+    return PRETRAINED[name, pretrained if pretrained is not None else known[0]]
+
+
+def load_slim_network(path: Path) -> LossNetwork:
+    """Return the compressed VGG-16 of a file made by ``scripts/compress_loss_network.py``."""
+    caffe = PRETRAINED["vgg16", "IMAGENET1K_FEATURES"]
+    network = LossNetwork(SLIM_DEPTHS, SLIM_CHANNELS, mean=caffe.mean, std=caffe.std, calibrated=SLIM_LAYERS)
+    _load_convolutions(network, read_weights(path), path=path)
+    return network
+
+
+def fetch(source: Pretrained) -> Path:
+    """Return the path of published weights in torch's hub cache, downloading them with a progress bar if missing.
+
+    Raises:
+        LossNetworkFileError: no download is possible; says what to put where.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / source.file_name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(source.url, str(path), hash_prefix=source.hash_prefix)
+        except (URLError, RuntimeError, OSError) as error:
+            raise LossNetworkFileError(
+                f"could not download the loss network ({error}): get {source.url}, put it at {str(path)!r} or name its "
+                f"place with loss_network.weights=PATH, or train with loss_network={SLIM_NAME}, which needs no download"
+            ) from error
+    return path
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a ``.safetensors`` or ``.pth`` file, without executing anything in it.
+
+    Raises:
+        LossNetworkFileError: there is no such file, its SHA-256 does not begin as its name says, or it is damaged.
+    """
+    if not path.is_file():
+        raise LossNetworkFileError(f"expected the weights of a loss network at {str(path)!r}, found no file there")
+    _check_hash(path)
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise LossNetworkFileError(
+            f"expected the weights of a loss network at {str(path)!r}, got a damaged or foreign file: fetch it again"
+        ) from error
+    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise LossNetworkFileError(f"expected a state dict of tensors at {str(path)!r}, got something else")
+    return dict(tensors)
+
+
+def _check_hash(path: Path) -> None:
+    """Raise unless a file named like torchvision's (``name-<eight hex digits>.pth``) has the SHA-256 it names."""
+    match = re.fullmatch(r".+-([0-9a-f]{8})\.pth", path.name)
+    if match is None:
+        return
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(match[1]):
+        raise LossNetworkFileError(
+            f"expected a file whose SHA-256 begins with {match[1]} at {str(path)!r}, got {digest[:8]}: "
+            "it is damaged, delete it and fetch it again"
+        )
+
+
+def _torchvision_names(tensors: Mapping[str, Tensor], order: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the tensors under our names: torchvision counts layers, ``features.N`` is the N-th of the order."""
+    return {
+        f"convolutions.{name}.{kind}": tensors[key]
+        for index, name in enumerate(order)
+        for kind in ("weight", "bias")
+        if (key := f"features.{index}.{kind}") in tensors
+    }
+
+
+def _load_convolutions(network: LossNetwork, tensors: Mapping[str, Tensor], *, path: Path) -> None:
+    expected = network.state_dict()
+    for name, value in expected.items():
+        got = tuple(tensors[name].shape) if name in tensors else "nothing"
+        if got != tuple(value.shape):
+            raise LossNetworkFileError(
+                f"expected {name} of shape {tuple(value.shape)} in {str(path)!r}, got {got}: "
+                "these are not the weights of this loss network"
+            )
+    network.load_state_dict({name: tensors[name].float() for name in expected})

@@ -1,0 +1,138 @@
+"""The perceptual loss: content, style and total variation, and their weighted sum.
+
+Pure functions on feature maps and Gram matrices, in float32 whatever the autocast: the style loss is a small
+difference of large numbers, which half precision rounds away or overflows.
+
+Source: Johnson, Alahi, Fei-Fei 2016, equations 2 to 4; Gatys, Ecker, Bethge 2015.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Scaling = Literal["balanced", "paper"]
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """Return the Gram matrices (N, C, C) of feature maps (N, C, H, W), divided by C·H·W (equation 3), in float32."""
+    with torch.autocast(features.device.type, enabled=False):
+        gram: Tensor = _Gram.apply(features)  # type: ignore[no-untyped-call]
+    return gram
+
+
+class _Gram(torch.autograd.Function):
+    """ψψᵀ/(C·H·W), whose backward is one product with the symmetrised gradient instead of autograd's two.
+
+    Positions come first, (N, H·W, C), so that channels-last features are read without a copy. The product is divided
+    and not the features: in float32 it cannot overflow, and a pass over the features is saved.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        flat = features.float().permute(0, 2, 3, 1).flatten(1, 2)  # (N, H·W, C)
+        ctx.save_for_backward(flat)
+        ctx.shape, ctx.dtype = features.shape, features.dtype
+        return (flat.mT @ flat) / features[0].numel()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (flat,) = ctx.saved_tensors
+        count, channels, height, width = ctx.shape
+        symmetrised = (gradient + gradient.mT) / (channels * height * width)
+        spread: Tensor = (flat @ symmetrised).view(count, height, width, channels)
+        return spread.permute(0, 3, 1, 2).to(ctx.dtype)
+
+
+def content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared difference over all entries, C·H·W of them per image (equation 2), in float32."""
+    return (features.float() - target.float()).square().mean()
+
+
+def style_loss(gram: Tensor, target: Tensor) -> Tensor:
+    """Return the squared Frobenius distance, summed over the C² entries (equation 4), averaged over the N images.
+
+    ``target`` has the shape (1, C, C) or (N, C, C).
+    """
+    return (gram - target).square().sum((1, 2)).mean()
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Return the squared differences of vertical and horizontal neighbours, summed, averaged over the N images."""
+    images = images.float()
+    vertical = (images[..., 1:, :] - images[..., :-1, :]).square().sum()
+    horizontal = (images[..., :, 1:] - images[..., :, :-1]).square().sum()
+    return (vertical + horizontal) / len(images)
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The three terms before their weights, each a scalar, and ``total``, their weighted sum."""
+
+    content: Tensor
+    style: Tensor
+    tv: Tensor
+    total: Tensor
+
+
+class PerceptualLoss(nn.Module):
+    """Weighted sum of content loss, style loss and total variation against one style's Gram matrices.
+
+    ``content_layers`` and ``style_layers`` give each layer's weight within its term. Two scalings:
+
+    - ``paper``: raw values. Content: sum over layers of weight · mean squared difference. Style: sum over layers of
+      weight · squared Frobenius distance (a sum over entries). Total variation: a sum over pixels.
+    - ``balanced``: each layer is divided by the size of its target, content by the mean square of the target features,
+      style by the squared norm of the target Gram matrix, and layers are averaged; total variation by the number of
+      values. One set of weights then serves every style and every loss network.
+    """
+
+    def __init__(
+        self,
+        style_grams: Mapping[str, Tensor],
+        *,
+        content_layers: Mapping[str, float],
+        style_layers: Mapping[str, float],
+        content_weight: float,
+        style_weight: float,
+        tv_weight: float,
+        scaling: Scaling,
+    ) -> None:
+        super().__init__()
+        self.style_grams = dict(style_grams)
+        self.content_layers, self.style_layers = dict(content_layers), dict(style_layers)
+        self.content_weight, self.style_weight, self.tv_weight = content_weight, style_weight, tv_weight
+        self.scaling = scaling
+
+    def forward(
+        self, stylized: Tensor, features: Mapping[str, Tensor], content_features: Mapping[str, Tensor]
+    ) -> LossTerms:
+        """Return the terms for stylized images (N, 3, H, W), their features, and those of the photos."""
+        content = self._content(features, content_features)
+        style = self._style(features)
+        tv = total_variation(stylized)
+        if self.scaling == "balanced":
+            tv = tv / stylized[0].numel()
+        total = self.content_weight * content + self.style_weight * style + self.tv_weight * tv
+        return LossTerms(content, style, tv, total)
+
+    def _content(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        losses = []
+        for name, weight in self.content_layers.items():
+            size = targets[name].float().square().mean() if self.scaling == "balanced" else 1.0
+            losses.append(weight * content_loss(features[name], targets[name]) / size)
+        return self._combine(losses, self.content_layers)
+
+    def _style(self, features: Mapping[str, Tensor]) -> Tensor:
+        losses = []
+        for name, weight in self.style_layers.items():
+            target = self.style_grams[name]
+            size = target.square().sum() if self.scaling == "balanced" else 1.0
+            losses.append(weight * style_loss(gram_matrix(features[name]), target) / size)
+        return self._combine(losses, self.style_layers)
+
+    def _combine(self, losses: list[Tensor], weights: Mapping[str, float]) -> Tensor:
+        total = torch.stack(losses).sum()
+        return total / sum(weights.values()) if self.scaling == "balanced" else total

@@ -1,0 +1,139 @@
+"""One training step: the transformer paints a batch of photos, the loss network judges it, Adam moves the weights."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from impasto.learning.features import LossNetwork
+from impasto.learning.losses import LossTerms, PerceptualLoss
+from impasto.transformer import TransformerNet
+
+
+class StyleModule(LightningModule):
+    """Trains ``transformer``; ``average`` is the running mean of its weights, which becomes the style file.
+
+    Batches are images (N, 3, H, W) in [0, 1]. A checkpoint holds the two networks, Adam's state and ``metadata``, but
+    never the loss network.
+    """
+
+    def __init__(
+        self,
+        transformer: TransformerNet,
+        loss_network: LossNetwork,
+        loss: PerceptualLoss,
+        *,
+        steps: int,
+        learning_rate: float,
+        warm_up: int = 0,
+        decay: bool = True,
+        average: float = 0.99,
+        amsgrad: bool = False,
+        clip: float | None = 1.0,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.average = copy.deepcopy(transformer).requires_grad_(False)
+        # In a tuple, so that Lightning neither saves, averages nor trains them.
+        self.judge = (loss_network, loss)
+        self.steps, self.learning_rate, self.warm_up, self.decay = steps, learning_rate, warm_up, decay
+        self.average_decay, self.amsgrad, self.clip = average, amsgrad, clip
+        self.metadata = metadata if metadata is not None else {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the images painted with the averaged weights, about [0, 1]."""
+        painted: Tensor = self.average(images)
+        return painted
+
+    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
+        """Return the total loss of a batch."""
+        del batch_index
+        terms = self.loss_terms(batch, self.transformer(batch))
+        self._log_terms("train", terms, batch_size=len(batch))
+        return terms.total
+
+    def validation_step(self, batch: Tensor, batch_index: int) -> None:
+        """Log the losses of the averaged weights on held-out photos."""
+        del batch_index
+        self._log_terms("val", self.loss_terms(batch, self(batch)), batch_size=len(batch))
+
+    def loss_terms(self, photos: Tensor, stylized: Tensor) -> LossTerms:
+        """Return the losses of stylized images against their photos and the style."""
+        loss_network, loss = self.judge
+        with torch.no_grad():
+            content_features = loss_network(photos, loss.content_layers.keys())
+        features = loss_network(stylized, loss.content_layers.keys() | loss.style_layers.keys())
+        terms: LossTerms = loss(stylized, features, content_features)
+        return terms
+
+    def _log_terms(self, stage: str, terms: LossTerms, *, batch_size: int) -> None:
+        _, loss = self.judge
+        unweighted = {"content": terms.content, "style": terms.style, "tv": terms.tv}
+        weights = {"content": loss.content_weight, "style": loss.style_weight, "tv": loss.tv_weight}
+        values = {f"{stage}/loss": terms.total}
+        for name, value in unweighted.items():
+            values[f"{stage}/{name}"] = weights[name] * value
+            values[f"{stage}/{name}_unweighted"] = value
+        self.log_dict({name: value.detach() for name, value in values.items()}, batch_size=batch_size)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return Adam and its schedule, stepped after every batch."""
+        optimizer = torch.optim.Adam(self.transformer.parameters(), lr=self.learning_rate, amsgrad=self.amsgrad)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.rate_factor), "interval": "step"},
+        }
+
+    def rate_factor(self, step: int) -> float:
+        """Return what the learning rate is multiplied by: a linear warm-up, then with ``decay`` a cosine to 0."""
+        warm_up = min(1.0, (step + 1) / (self.warm_up + 1))
+        return warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps))) if self.decay else warm_up
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Limit the gradient's norm to ``clip``, log it, and stop before a broken gradient reaches the weights.
+
+        Raises:
+            ValueError: the norm is not finite.
+        """
+        del optimizer, gradient_clip_val, gradient_clip_algorithm
+        limit = self.clip if self.clip is not None else math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.transformer.parameters(), limit)
+        if not torch.isfinite(norm):
+            raise ValueError(
+                f"expected a finite gradient, got {float(norm)} at step {self.global_step}: "
+                "lower budget.learning_rate, loss.style_weight or style.strength; the weights before it are kept"
+            )
+        self.log("train/gradient_norm", norm)
+        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+
+    def on_before_zero_grad(self, optimizer: Optimizer) -> None:
+        """Move the average towards the weights; early on faster, so that it forgets the random start."""
+        del optimizer
+        decay = min(self.average_decay, (1 + self.global_step) / (10 + self.global_step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.transformer.parameters()), 1 - decay)
+
+    def on_fit_start(self) -> None:
+        """Move to the device what Lightning does not know of."""
+        for part in self.judge:
+            part.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the plain metadata that make a checkpoint usable as a style file."""
+        checkpoint["impasto"] = self.describe()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the metadata with the number of steps taken so far."""
+        return {**self.metadata, "steps": self.global_step}

@@ -1,0 +1,1 @@
+"""Painting wing: a style file and a photo in, a painted photo out."""

@@ -1,0 +1,263 @@
+"""The style file: a trained network's weights and plain metadata, loaded without executing anything.
+
+A style file is a safetensors file of float32 weights with the keys of ``TransformerNet.state_dict()``, and one metadata
+field ``impasto`` that holds JSON. Files made elsewhere are checked before use.
+"""
+
+import difflib
+import json
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from impasto.files import written_whole
+from impasto.transformer import TransformerNet
+
+FORMAT_VERSION = 1
+LARGEST_WIDTH = 256
+_FIELD = "impasto"
+_AVERAGE = "average."
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class StyleFileError(ValueError):
+    """A file that is no style file, or not a whole and sound one."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """A trained style: ``network`` on the CPU, in eval mode, without gradients, and the ``metadata`` of its making."""
+
+    network: TransformerNet
+    metadata: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The style's name, fit to be part of a file name."""
+        return str(self.metadata["style"])
+
+
+def save_style(path: Path, network: TransformerNet, *, metadata: Mapping[str, Any]) -> None:
+    """Write a style file, whole or not at all; the metadata are plain JSON values.
+
+    Raises:
+        StyleFileError: what was to be written could not be loaded again.
+        TypeError: a value of the metadata is not plain.
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    _check_metadata(path, metadata)
+    weights = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
+    _check_shapes(path, _shapes(weights), width=metadata["width"])
+    _check_finite(path, weights)
+    data = save(weights, metadata={_FIELD: json.dumps(dict(metadata))})
+    with written_whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def load_style(path: Path) -> Style:
+    """Return the style of a style file, a Lightning checkpoint (.ckpt, its averaged weights) or a run folder.
+
+    A run folder gives its one style file, or before there is one its last checkpoint.
+
+    Raises:
+        FileNotFoundError: nothing is there, or the run folder holds no style.
+        StyleFileError: the file is no style file, is damaged, or does not fit its own description.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"expected a style file, a checkpoint or a run folder, found nothing at {str(path)!r}: {_advice(path)}"
+        )
+    if path.is_dir():
+        path = _find_in_run(path)
+    return _load_checkpoint(path) if path.suffix == ".ckpt" else _load_style_file(path)
+
+
+def _advice(path: Path) -> str:
+    closest = _closest(path)
+    return "check the path" if closest is None else f"did you mean {str(closest)!r}?"
+
+
+def _closest(path: Path) -> Path | None:
+    """Return what is there under a similar name, beside the path or among the runs of the current folder."""
+    if not path.parent.exists():
+        return _closest(path.parent)
+    entries = [*_styles_in(Path("runs")), *_styles_in(path.parent)]
+    by_name = {entry.name: entry for entry in entries}
+    matches = difflib.get_close_matches(path.name, by_name, n=1)
+    return by_name[matches[0]] if matches else None
+
+
+def _styles_in(folder: Path) -> Iterable[Path]:
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [entry for entry in entries if entry.is_dir() or entry.suffix in {".safetensors", ".ckpt"}]
+
+
+def _find_in_run(folder: Path) -> Path:
+    found = sorted(folder.glob("[!.]*.safetensors"))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise StyleFileError(f"expected one style file in {str(folder)!r}, got {names}: name the one to use")
+    if found:
+        return found[0]
+    checkpoint = folder / "last.ckpt"
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f"expected a style file or last.ckpt in the run folder {str(folder)!r}, found neither: "
+            "name the folder of a run that was trained"
+        )
+    return checkpoint
+
+
+def _load_style_file(path: Path) -> Style:
+    if not _begins_like_safetensors(path):
+        raise StyleFileError(
+            f"expected a style file, got something else in {str(path)!r}: "
+            "give a .safetensors file that impasto has trained, a .ckpt checkpoint or a run folder"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = _parse_metadata(path, file.metadata())
+            # From the header alone, before any tensor takes memory.
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            _check_shapes(path, shapes, width=metadata["width"])
+            return _build(path, metadata, {key: file.get_tensor(key) for key in shapes})
+    except SafetensorError as error:
+        raise StyleFileError(
+            f"expected a whole style file, got a damaged one in {str(path)!r}: copy it again or train the style again"
+        ) from error
+
+
+def _begins_like_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
+
+
+def _parse_metadata(path: Path, fields: Mapping[str, str] | None) -> dict[str, Any]:
+    if not fields or _FIELD not in fields:
+        raise _foreign(path)
+    try:
+        metadata = json.loads(fields[_FIELD])
+    except ValueError as error:
+        raise _foreign(path) from error
+    return _check_metadata(path, metadata)
+
+
+def _foreign(path: Path) -> StyleFileError:
+    return StyleFileError(
+        f"expected a file that impasto has trained, got one without impasto's metadata: {str(path)!r}; "
+        "train the style with impasto"
+    )
+
+
+def _load_checkpoint(path: Path) -> Style:
+    checkpoint = _unpickle(path)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise _foreign(path)
+    metadata = _check_metadata(path, checkpoint.get(_FIELD))
+    state = checkpoint["state_dict"].items()
+    weights = {str(key).removeprefix(_AVERAGE): value for key, value in state if str(key).startswith(_AVERAGE)}
+    _check_shapes(path, _shapes(weights), width=metadata["width"])
+    return _build(path, metadata, weights)
+
+
+def _unpickle(path: Path) -> object:
+    """Return what a checkpoint holds, made of plain data and tensors only."""
+    damaged = StyleFileError(
+        f"expected a whole Lightning checkpoint, got a damaged or other file in {str(path)!r}: "
+        "give an earlier checkpoint or train the style again"
+    )
+    if not _is_sound_zip(path):
+        raise damaged
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise StyleFileError(
+            f"expected a checkpoint of plain data, got one that could run code: {str(path)!r} was not loaded; "
+            "give a checkpoint that impasto has written"
+        ) from error
+    except Exception as error:  # Damaged bytes bring the reader to errors of many types.
+        raise damaged from error
+
+
+def _is_sound_zip(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None  # compares the checksums
+    except zipfile.BadZipFile:
+        return False
+
+
+def _check_metadata(path: Path, metadata: object) -> dict[str, Any]:
+    """Return the metadata if what is needed to use the style is there and sound."""
+    if not isinstance(metadata, Mapping):
+        raise _foreign(path)
+    version, width, name = (metadata.get(key) for key in ("format_version", "width", "style"))
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise StyleFileError(
+            f"expected format_version {FORMAT_VERSION}, got {version!r} in {str(path)!r}: "
+            "use the version of impasto that wrote it, or a newer one"
+        )
+    if type(width) is not int or not 1 <= width <= LARGEST_WIDTH:
+        raise StyleFileError(
+            f"expected a width of 1 to {LARGEST_WIDTH}, got {width!r} in {str(path)!r}: train the style again"
+        )
+    # It becomes part of file names, and must not lead to another folder.
+    if not isinstance(name, str) or not _fits_file_name(name):
+        raise StyleFileError(
+            f"expected a style name that can be part of a file name, got {name!r} in {str(path)!r}: rename the style"
+        )
+    return dict(metadata)
+
+
+def _fits_file_name(name: str) -> bool:
+    return name.isprintable() and name.strip(".") != "" and Path(name).name == name and "\\" not in name
+
+
+def _shapes(weights: Mapping[str, object]) -> Shapes:
+    return {key: tuple(value.shape) for key, value in weights.items() if isinstance(value, Tensor)}
+
+
+def _check_shapes(path: Path, shapes: Shapes, *, width: int) -> None:
+    """Raise StyleFileError unless the keys and shapes are those of TransformerNet(width)."""
+    expected = _shapes(_empty_network(width).state_dict())
+    wrong = sorted(key for key in expected.keys() | shapes.keys() if expected.get(key) != shapes.get(key))
+    if wrong:
+        key = wrong[0]
+        raise StyleFileError(
+            f"expected the weights of a network of width {width} in {str(path)!r}, got {len(wrong)} that differ, "
+            f"the first {key!r} ({expected.get(key, 'not expected')}, got {shapes.get(key, 'none')}): "
+            "train the style again"
+        )
+
+
+def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    for key, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise StyleFileError(
+                f"expected finite weights in {str(path)!r}, got NaN or infinity in {key!r}: train the style again"
+            )
+
+
+def _empty_network(width: int) -> TransformerNet:
+    # No memory and no random numbers are spent on weights that are replaced.
+    with torch.device("meta"):
+        return TransformerNet(width)
+
+
+def _build(path: Path, metadata: dict[str, Any], weights: Mapping[str, Tensor]) -> Style:
+    _check_finite(path, weights)
+    network = _empty_network(metadata["width"])
+    network.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    return Style(network.eval().requires_grad_(False), metadata)
+
+
+__all__ = ["FORMAT_VERSION", "LARGEST_WIDTH", "Style", "StyleFileError", "load_style", "save_style"]

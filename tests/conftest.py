@@ -1,0 +1,45 @@
+"""What several rooms' tests need: a tiny style, saved."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from impasto.style_file import save_style
+from impasto.transformer import TransformerNet
+
+
+@pytest.fixture
+def metadata() -> dict[str, Any]:
+    return {
+        "format_version": 1,
+        "style": "zigzag",
+        "width": 4,
+        "loss_network": "vgg16_slim",
+        "content_weight": 1.0,
+        "style_weight": 2.5,
+        "tv_weight": 0.0,
+        "loss": "balanced",
+        "steps": 3,
+        "image_size": 32,
+        "style_size": 64,
+        "losses": {"content": 0.25, "style": 0.5},
+        "versions": {"torch": "2.15.0"},
+        "commit": None,
+        "seed": 0,
+    }
+
+
+@pytest.fixture
+def network() -> TransformerNet:
+    torch.manual_seed(0)
+    return TransformerNet(4)
+
+
+@pytest.fixture
+def style_path(tmp_path: Path, network: TransformerNet, metadata: dict[str, Any]) -> Path:
+    """The style file of a run folder, as training leaves it."""
+    path = tmp_path / "runs" / "zigzag" / "zigzag.safetensors"
+    save_style(path, network, metadata=metadata)
+    return path

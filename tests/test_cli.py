@@ -1,0 +1,283 @@
+"""The command paints what it is given, and answers bad input with one line and a status."""
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import impasto
+from impasto.cli import main
+from impasto.images import read_picture
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ["torch", "torchvision", "pytorch_lightning", "lightning", "hydra", "omegaconf", "tensorboard", "skimage"]
+
+
+@pytest.fixture
+def folder(style_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with runs/zigzag."""
+    monkeypatch.chdir(style_path.parents[2])
+    return style_path.parents[2]
+
+
+def noise(path: Path, *, mode: str = "RGB", size: tuple[int, int] = (13, 11), **options: Any) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path, **options)
+    return path
+
+
+def stylize(*words: object) -> int:
+    return main(["stylize", "--model", "runs/zigzag", "--device", "cpu", *map(str, words)])
+
+
+def error(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed on stderr, one line, and nothing on stdout."""
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err.rstrip("\n")
+
+
+class TestStylize:
+    def test_a_photo_is_painted_at_its_size_and_its_path_is_printed(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        noise(folder / "a.jpg")
+        assert stylize("a.jpg") == 0
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err) == ("painted/a_zigzag.jpg\n", "")
+        with Image.open("painted/a_zigzag.jpg") as painted:
+            assert (painted.format, painted.size) == ("JPEG", (13, 11))
+
+    @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "I;16", "RGBA", "LA", "F"])
+    def test_every_kind_of_picture(self, folder: Path, mode: str) -> None:
+        if mode == "I;16":
+            Image.fromarray(np.linspace(0, 65535, 143).astype(np.uint16).reshape(11, 13)).save("a.tif")
+        else:
+            noise(folder / "a.tif", mode=mode)
+        assert stylize("a.tif") == 0
+        picture = read_picture(Path("painted/a_zigzag.tif"))
+        assert picture.image.shape == (1, 3, 11, 13)
+        assert picture.image.std() > 0.01
+        assert (picture.alpha is not None) == (mode in ("RGBA", "LA"))
+
+    @pytest.mark.usefixtures("folder")
+    def test_alpha_is_attached_again(self) -> None:
+        alpha = Image.linear_gradient("L").resize((13, 11))
+        picture = Image.new("RGB", (13, 11), "red")
+        picture.putalpha(alpha)
+        picture.save("a.png")
+        assert stylize("a.png") == 0
+        with Image.open("painted/a_zigzag.png") as painted:
+            assert painted.mode == "RGBA"
+            assert painted.getchannel("A").tobytes() == alpha.tobytes()
+
+    @pytest.mark.usefixtures("folder")
+    def test_hidden_colours_do_not_show(self) -> None:
+        for name, colour in (("a.png", (255, 0, 0)), ("b.png", (0, 255, 0))):
+            picture = Image.new("RGBA", (16, 16), (*colour, 0))
+            picture.paste((9, 9, 9, 255), (0, 0, 8, 16))
+            picture.save(name)
+        assert stylize("a.png", "b.png") == 0
+        assert Path("painted/a_zigzag.png").read_bytes() == Path("painted/b_zigzag.png").read_bytes()
+
+    def test_orientation_is_applied_and_not_written_again(self, folder: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        noise(folder / "a.jpg", exif=exif)
+        assert stylize("a.jpg") == 0
+        with Image.open("painted/a_zigzag.jpg") as painted:
+            assert painted.size == (11, 13)
+            assert 0x0112 not in painted.getexif()
+
+    def test_output_file_and_quality(self, folder: Path) -> None:
+        noise(folder / "a.png", size=(64, 64))
+        assert stylize("a.png", "--output", "new/x.jpg", "--quality", 1) == 0
+        assert stylize("a.png", "--output", "new/y.jpg", "--quality=100") == 0
+        assert Path("new/x.jpg").stat().st_size < Path("new/y.jpg").stat().st_size / 2
+
+    def test_a_folder_a_pattern_and_a_file(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for name in ("photos/a.png", "photos/b.jpg", "c1.png", "c2.png", "d.gif"):
+            noise(folder / name)
+        assert stylize("photos", "c?.png", "d.gif", "--output", "out") == 0
+        expected = ["a_zigzag.png", "b_zigzag.jpg", "c1_zigzag.png", "c2_zigzag.png", "d_zigzag.png"]
+        assert sorted(os.listdir("out")) == expected
+        assert capsys.readouterr().out.splitlines() == [f"out/{name}" for name in expected]
+
+    def test_a_former_output_is_replaced(self, folder: Path) -> None:
+        noise(folder / "a.png")
+        assert stylize("a.png") == 0
+        noise(folder / "a.png", size=(20, 20))
+        assert stylize("a.png") == 0
+        assert os.listdir("painted") == ["a_zigzag.png"]
+        assert read_picture(Path("painted/a_zigzag.png")).image.shape == (1, 3, 20, 20)
+
+    def test_broken_pictures_among_several_are_named_and_passed_over(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("a.png", "c.png"):
+            noise(folder / name)
+        Path("b.png").touch()
+        noise(folder / "small.png", size=(9, 7))
+        assert stylize("a.png", "b.png", "small.png", "missing.png", "c.png") == 1
+        printed = capsys.readouterr()
+        assert printed.out.splitlines() == ["painted/a_zigzag.png", "painted/c_zigzag.png"]
+        assert printed.err.splitlines() == [
+            "error: expected an image file, got zero bytes in 'b.png': copy it again",
+            "error: expected images of at least 8 x 8 px, got 9 x 7 px: enlarge the image first ('small.png')",
+            "error: expected an image file, found nothing at 'missing.png': check the path",
+            "error: 3 of 5 pictures could not be painted; the others are done",
+        ]
+
+
+class TestBadInput:
+    @pytest.mark.usefixtures("folder")
+    def test_a_single_broken_picture(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("a.png").touch()
+        assert stylize("a.png") == 2
+        assert error(capsys) == "error: expected an image file, got zero bytes in 'a.png': copy it again"
+        assert not Path("painted").exists()
+
+    def test_a_single_picture_under_eight_pixels(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        noise(folder / "a.png", size=(7, 7))
+        assert stylize("a.png") == 2
+        expected = "error: expected images of at least 8 x 8 px, got 7 x 7 px: enlarge the image first ('a.png')"
+        assert error(capsys) == expected
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_model_that_is_not_there(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["stylize", "--model", "zigzig", "a.png"]) == 2
+        assert error(capsys) == (
+            "error: expected a style file, a checkpoint or a run folder, found nothing at 'zigzig': "
+            "did you mean 'runs/zigzag'?"
+        )
+
+    def test_a_misspelt_command(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["stilize", "a.png"]) == 2
+        assert error(capsys) == "error: expected a command (train, stylize), got 'stilize': did you mean 'stylize'?"
+
+    def test_no_command(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([]) == 2
+        assert error(capsys) == "error: expected a command (train, stylize), got none: see impasto --help"
+
+    def test_a_misspelt_option(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["stylize", "--modle=x", "a.png"]) == 2
+        assert error(capsys) == (
+            "error: expected an option (--model, --output, --quality, --device, --help), got '--modle': "
+            "did you mean '--model'?"
+        )
+
+    def test_no_model(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["stylize", "a.png"]) == 2
+        assert error(capsys) == "error: the following arguments are required: --model: see impasto stylize --help"
+
+    @pytest.mark.parametrize("quality", ["0", "101", "-1", "9.5", "best"])
+    def test_a_quality_out_of_range(self, quality: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["stylize", "--model", "x", f"--quality={quality}", "a.png"]) == 2
+        assert error(capsys) == (
+            f"error: argument --quality: expected a whole number of 1 to 100, got {quality!r}: "
+            "see impasto stylize --help"
+        )
+
+    def test_an_unknown_device(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        noise(folder / "a.png")
+        assert stylize("a.png", "--device", "gpu") == 2
+        expected = r"error: expected auto or a device of this machine \([a-z, ]+\), got 'gpu': choose again"
+        assert re.fullmatch(expected, error(capsys))
+
+    def test_an_output_that_would_replace_the_photo(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        before = noise(folder / "a.png").read_bytes()
+        assert stylize("a.png", "--output", "a.png") == 2
+        expected = "error: expected an output other than the picture itself, got 'a.png': choose another name"
+        assert error(capsys) == expected
+        assert Path("a.png").read_bytes() == before
+
+    def test_a_full_disk(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        noise(folder / "a.png", size=(64, 64))
+        noise(folder / "b.png", size=(64, 64))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            assert stylize("a.png", "b.png") == 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert error(capsys) == (
+            "error: no space left to write (File too large): free some and run again; no half-written file is left"
+        )
+        assert os.listdir("painted") == []
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def imported_by(code: str, *, cwd: Path) -> set[str]:
+    """The heavy packages that a fresh interpreter has imported after the code."""
+    done = run(sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return set(HEAVY) & set(done.stdout.splitlines()[-1].split())
+
+
+class TestLight:
+    @pytest.mark.parametrize("words", [["--help"], ["stylize", "--help"], ["--version"]])
+    def test_help_answers_without_torch(self, words: list[str], tmp_path: Path) -> None:
+        code = f"from impasto.cli import main\ntry: main({words!r})\nexcept SystemExit as end: assert end.code == 0"
+        assert imported_by(code, cwd=tmp_path) == set()
+
+    def test_painting_needs_torch_alone(self, folder: Path) -> None:
+        noise(folder / "a.png")
+        code = "from impasto.cli import main; assert main(['stylize', '--model', 'runs/zigzag', 'a.png']) == 0"
+        assert imported_by(code, cwd=folder) == {"torch"}
+
+
+class TestEntryPoints:
+    @pytest.mark.parametrize(
+        "words", [["-m", "impasto", "stylize"], [str(ROOT / "stylize.py")]], ids=["module", "script"]
+    )
+    def test_they_are_the_same_command(self, folder: Path, words: list[str]) -> None:
+        noise(folder / "a.png")
+        done = run(sys.executable, *words, "--model", "runs/zigzag", "a.png", cwd=folder)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "painted/a_zigzag.png\n", "")
+
+    def test_the_exit_status_reaches_the_shell(self, tmp_path: Path) -> None:
+        done = run(sys.executable, str(ROOT / "stylize.py"), "--model", "none", "a.png", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            "error: expected a style file, a checkpoint or a run folder, found nothing at 'none': check the path\n"
+        )
+
+
+def test_ctrl_c_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "model")  # reading it waits until the signal
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    threading.Timer(0.2, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
+    assert main(["stylize", "--model", str(tmp_path / "model"), "a.png"]) == 130
+    assert error(capsys) == "interrupted; files already written are whole"
+
+
+def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, expected in (
+        (["--help"], ("train", "stylize")),
+        (["stylize", "--help"], ("PHOTO", "--model", "--output", "--quality", "--device")),
+    ):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(words)
+        printed = capsys.readouterr().out
+        assert all(word in printed for word in expected)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"impasto {impasto.__version__}\n"

@@ -73,19 +73,19 @@ class Crops:
 
     def _image(self, generator: torch.Generator) -> Tensor:
         kind = _uniform(generator)
-        if kind < 0.10:
+        if kind < 0.04:
             image = self._noise(generator)
-        elif kind < 0.25 and self.pictures:
+        elif kind < 0.14 and self.pictures:
             image = self._crop(self.pictures, generator)
-        elif kind < 0.45 and self.painters:
+        elif kind < 0.29 and self.painters:
             image = self._painted(generator)
         else:
             image = self._crop(self.photos, generator)
-        if _uniform(generator) < 0.15:
+        if _uniform(generator) < 0.08:
             image = image.lerp(self._crop([*self.photos, *self.pictures], generator), _uniform(generator))
-        if _uniform(generator) < 0.5:
-            image = _change_colours(image, generator)
         if _uniform(generator) < 0.2:
+            image = _change_colours(image, generator)
+        if _uniform(generator) < 0.1:
             image = image + 0.15 * _uniform(generator) * torch.randn(image.shape, generator=generator)
         return image.clamp(0, 1)
 
@@ -225,6 +225,7 @@ class Fit:
 
     student: LossNetwork
     readouts: nn.ParameterDict
+    matrices: Sequence[tuple[nn.Parameter, nn.Parameter]] = ()
 
     def parameters(self) -> list[nn.Parameter]:
         """Return the student's and the readouts' parameters."""
@@ -278,31 +279,59 @@ def measure_unexplained(fit: Fit, teacher: LossNetwork, images: Tensor) -> dict[
 def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *, arguments: argparse.Namespace) -> None:
     """Minimise the unexplained variance with Adam, resuming from and saving to the work folder."""
     state_file = arguments.work / "state.pt"
-    optimizer = torch.optim.Adam(
-        # Layers differ in the scale of their weights by a factor of a hundred: the rate is relative to it.
-        [{"params": [p], "lr": 0.0, "scale": float(p.detach().square().mean().sqrt())} for p in fit.parameters()]
-    )
+    optimizers = make_optimizers(fit)
     first = 0
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
-        fit.load(state["fit"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         first = int(state["step"])
     variance = measure_variance(teacher, crops.batch(64, seed=arguments.seed))
     progress = tqdm(range(first, arguments.steps), initial=first, total=arguments.steps, desc="fit", unit="step")
     for step in progress:
         rate = arguments.rate * schedule(step, arguments.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
         errors = fit_step(fit, teacher, crops.batch(arguments.batch, seed=arguments.seed + 1 + step), variance)
-        optimizer.step()
-        optimizer.zero_grad()
+        take_step(fit, optimizers, rate=rate)
         progress.set_postfix_str(" ".join(f"{float(e):.3f}" for e in errors.values()))
         if (step + 1) % arguments.report_every == 0 or step + 1 == arguments.steps:
             figures = {name: round(value, 4) for name, value in measure_unexplained(fit, teacher, held_out).items()}
             log(arguments.work, {"step": step + 1, "rate": rate, "unexplained_held_out": figures})
             with written_whole(state_file) as temporary:
-                torch.save({"fit": fit.state(), "optimizer": optimizer.state_dict(), "step": step + 1}, temporary)
+                states = [optimizer.state_dict() for optimizer in optimizers]
+                torch.save({"fit": fit.state(), "optimizers": states, "step": step + 1}, temporary)
+
+
+def make_optimizers(fit: Fit) -> tuple[torch.optim.Optimizer, ...]:
+    """Return Muon for the matrices and Adam for the biases, each with rates relative to the size of what it changes.
+
+    Features are strongly correlated, so the regression is badly conditioned: Muon's orthogonalised steps get further
+    than Adam's in the same time.
+    """
+    matrices, biases = [], []
+    for parameter in fit.parameters():
+        scale = float(parameter.detach().square().mean().sqrt())
+        if parameter.ndim == 1:
+            biases.append({"params": [parameter], "scale": scale})
+            continue
+        # A view (c_out, c_in · 9) of the same memory: Muon takes matrices only.
+        matrix = nn.Parameter(parameter.detach().view(len(parameter), -1))
+        matrices.append({"params": [matrix], "scale": scale * max(matrix.shape) ** 0.5, "of": parameter})
+    muon = torch.optim.Muon([{k: v for k, v in group.items() if k != "of"} for group in matrices], weight_decay=0.0)
+    fit.matrices = [(group["params"][0], group["of"]) for group in matrices]
+    return muon, torch.optim.Adam(biases)
+
+
+def take_step(fit: Fit, optimizers: Sequence[torch.optim.Optimizer], *, rate: float) -> None:
+    """Move every parameter by about ``rate`` times its size."""
+    for matrix, parameter in fit.matrices:
+        if parameter.grad is not None:
+            matrix.grad = parameter.grad.reshape(matrix.shape)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        optimizer.step()
+    for parameter in fit.parameters():
+        parameter.grad = None
 
 
 def fit_step(fit: Fit, teacher: LossNetwork, images: Tensor, variance: dict[str, float]) -> dict[str, Tensor]:
@@ -310,6 +339,7 @@ def fit_step(fit: Fit, teacher: LossNetwork, images: Tensor, variance: dict[str,
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
             theirs = teacher(images, TAPS)
+        images = images.to(memory_format=torch.channels_last)
         errors = unexplained(fit.student(images, TAPS), theirs, fit.readouts, variance)
     torch.stack(list(errors.values())).sum().backward()  # type: ignore[no-untyped-call]
     return {name: error.detach() for name, error in errors.items()}
@@ -437,9 +467,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--held-out", type=int, default=6, help="every n-th photo is kept for the figures")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=176, help="side of the training crops in px")
+    parser.add_argument("--size", type=int, default=128, help="side of the training crops in px")
     parser.add_argument("--rate", type=float, default=0.01, help="Adam's learning rate relative to a layer's weights")
     parser.add_argument("--report-every", type=int, default=200)
+    parser.add_argument("--start", type=Path, help="state.pt of another work folder to begin the fine-tuning with")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
@@ -477,10 +508,16 @@ def main() -> int:
 
 def start(teacher: LossNetwork, crops: Crops, *, arguments: argparse.Namespace) -> Fit:
     """Return the fit after step 1, or with blank values where a saved state is about to replace them."""
-    student = new_student().to(memory_format=torch.channels_last)
-    images = crops.batch(8 if (arguments.work / "state.pt").exists() else 128, seed=arguments.seed)
-    initialise(student, teacher, images, seed=arguments.seed)
-    fit = Fit(student, nn.ParameterDict(fit_readout(student, teacher, images)))
+    student = new_student()
+    blank = {name: torch.empty(VGG_CHANNELS[block_of(name) - 1], SLIM_CHANNELS[block_of(name) - 1]) for name in TAPS}
+    fit = Fit(student, nn.ParameterDict(blank))
+    saved = [path for path in (arguments.work / "state.pt", arguments.start) if path is not None and path.exists()]
+    if saved:
+        fit.load(torch.load(saved[0], weights_only=True)["fit"])
+    else:
+        images = crops.batch(128, seed=arguments.seed)
+        initialise(student, teacher, images, seed=arguments.seed)
+        fit.readouts.load_state_dict(fit_readout(student, teacher, images))
     student.requires_grad_(True)
     return fit
 

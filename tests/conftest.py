@@ -1,11 +1,14 @@
-"""What several rooms' tests need: a tiny style, saved."""
+"""What several rooms' tests need: a tiny style, saved, and a loss network's weights."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
+from impasto.learning.features import SLIM_CHANNELS, SLIM_DEPTHS, SLIM_LAYERS, LossNetwork
 from impasto.style_file import save_style
 from impasto.transformer import TransformerNet
 
@@ -42,4 +45,16 @@ def style_path(tmp_path: Path, network: TransformerNet, metadata: dict[str, Any]
     """The style file of a run folder, as training leaves it."""
     path = tmp_path / "runs" / "zigzag" / "zigzag.safetensors"
     save_style(path, network, metadata=metadata)
+    return path
+
+
+@pytest.fixture(scope="session")
+def slim_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in the form of vgg16_slim's, with random weights: judges no picture well, but like a loss network."""
+    torch.manual_seed(0)
+    network = LossNetwork(SLIM_DEPTHS, SLIM_CHANNELS, mean=(0.5,) * 3, std=(0.25,) * 3, calibrated=SLIM_LAYERS)
+    for convolution in network.convolutions.values():
+        nn.init.kaiming_normal_(convolution.get_parameter("weight"))
+    path = tmp_path_factory.mktemp("weights") / "slim.safetensors"
+    save_file(network.state_dict(), path)
     return path

@@ -239,6 +239,12 @@ class TestLight:
         code = "from impasto.cli import main; assert main(['stylize', '--model', 'runs/zigzag', 'a.png']) == 0"
         assert imported_by(code, cwd=folder) == {"torch"}
 
+    def test_the_options_of_a_training_are_checked_before_anything_heavy_is_imported(self, tmp_path: Path) -> None:
+        code = "from impasto.cli import main; assert main(['train', 'style=none']) == 2"
+        assert imported_by(code, cwd=tmp_path) <= {"hydra", "omegaconf"}
+        code = "from impasto.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass"
+        assert imported_by(code, cwd=tmp_path) <= {"hydra", "omegaconf"}
+
 
 class TestEntryPoints:
     @pytest.mark.parametrize(
@@ -248,6 +254,13 @@ class TestEntryPoints:
         noise(folder / "a.png")
         done = run(sys.executable, *words, "--model", "runs/zigzag", "a.png", cwd=folder)
         assert (done.returncode, done.stdout, done.stderr) == (0, "painted/a_zigzag.png\n", "")
+
+    @pytest.mark.parametrize("words", [["-m", "impasto", "train"], [str(ROOT / "train.py")]], ids=["module", "script"])
+    def test_training_is_the_same_command_too(self, tmp_path: Path, words: list[str]) -> None:
+        done = run(sys.executable, *words, "style=mosaic", "budget.steps=0", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "error: expected budget.steps of 1 or more, got 0\n"
+        assert os.listdir(tmp_path) == []
 
     def test_the_exit_status_reaches_the_shell(self, tmp_path: Path) -> None:
         done = run(sys.executable, str(ROOT / "stylize.py"), "--model", "none", "a.png", cwd=tmp_path)

@@ -18,12 +18,22 @@ from impasto.images import contact_sheet
 class ProgressBar(TQDMProgressBar):
     """Lightning's bar with the last logged losses, which costs no synchronisation of its own."""
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """Return what stands at the bar's end."""
         del pl_module
         names = ("loss", "content", "style")
         logged = trainer.logged_metrics
         return {name: f"{float(logged[f'train/{name}']):.3g}" for name in names if f"train/{name}" in logged}
+
+
+class EventLogger(TensorBoardLogger):
+    """TensorBoard's events alone, without the empty file of hyperparameters that Lightning puts beside them."""
+
+    def save(self) -> None:
+        """Bring what was logged to disk."""
+        self.experiment.flush()
 
 
 class Throughput(Callback):
@@ -39,7 +49,7 @@ class Throughput(Callback):
         """Count the batch; log when Lightning logs."""
         del outputs, batch_idx
         self._images += len(batch)
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined] # Lightning sets it late
             now = time.perf_counter()
             pl_module.log("train/images_per_second", self._images / (now - self._since), batch_size=1)
             self._since, self._images = now, 0

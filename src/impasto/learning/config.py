@@ -5,6 +5,7 @@ or a value out of range is an error before anything heavy is imported.
 """
 
 import difflib
+import math
 import os
 import re
 import sys
@@ -153,7 +154,12 @@ _AT_LEAST: dict[str, float] = {
     "network.width": 1,
     "seed": 0,
 }
-_AT_MOST: dict[str, float] = {"network.width": 256, "data.generated_share": 1, "data.generated": 10_000}
+_AT_MOST: dict[str, float] = {
+    "network.width": 256,
+    "data.generated_share": 1,
+    "data.generated": 10_000,
+    "seed": 2**32 - 1,
+}
 
 
 def validate(config: TrainConfig) -> None:
@@ -161,9 +167,11 @@ def validate(config: TrainConfig) -> None:
     for name, least in _AT_LEAST.items():
         if not value_of(config, name) >= least:
             raise ConfigError(f"expected {name} of {least:g} or more, got {value_of(config, name)!r}")
+        if value_of(config, name) == math.inf:
+            raise ConfigError(f"expected a finite {name}, got inf")
     for name, most in _AT_MOST.items():
         if not value_of(config, name) <= most:
-            raise ConfigError(f"expected {name} of {most:g} or less, got {value_of(config, name)!r}")
+            raise ConfigError(f"expected {name} of {most:,} or less, got {value_of(config, name)!r}")
     _check_rates(config)
     _check_name(config.style.name)
     _check_data(config.data)
@@ -201,14 +209,14 @@ def _check_name(name: str) -> None:
 def _check_data(data: DataConfig) -> None:
     if data.source is Source.samples and data.root is not None:
         raise ConfigError(f"data=samples takes no data.root, got {data.root!r}: use data=folder to train on a folder")
-    if data.source is not Source.samples and data.root is None:
+    if data.source is not Source.samples and data.root in (None, ""):
         raise ConfigError(f"expected data.root=DIR with data={data.source.value}, got none: name the folder of photos")
 
 
 def _check_layers(loss: LossConfig) -> None:
     for name in ("content_layers", "style_layers"):
         layers = getattr(loss, name)
-        if min(layers.values()) < 0 or max(layers.values()) == 0:
+        if not all(0 <= weight < math.inf for weight in layers.values()) or not any(layers.values()):
             raise ConfigError(
                 f"expected loss.{name} with weights of 0 or more, one of them above 0, got {layers!r}: "
                 "a weight of 0 leaves a layer out"
@@ -239,6 +247,12 @@ ConfigStore.instance().store(name="schema", node=TrainConfig)
 _PATHS = ("style.image", "style.name", "data.root", "loss_network.weights", "run_dir")
 """Options whose value is taken to the letter, so that a path may hold spaces, brackets or commas."""
 
+_FLAGS = (
+    *("--help", "--multirun", "--config-dir", "--cfg", "--resolve", "--package", "--info", "--hydra-help", "--version"),
+    *("--run", "--config-name", "--config-path", "--experimental-rerun", "--shell-completion"),
+)
+"""Hydra's own words, which begin with dashes."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Read the options, train every style they ask for, and return the exit status.
@@ -248,40 +262,48 @@ def main(argv: Sequence[str]) -> int:
     """
     # Hydra then raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv = [sys.argv[0], *(_quote(word) for word in argv)]
-    jobs: list[_Job] = []
+    _check_flags(argv)
+    # Hydra's parser wants the options side by side, after its own flags.
+    sys.argv = [sys.argv[0], *(_quote(word) for word in sorted(argv, key=_is_option))]
+    errors: list[ValueError | TypeError | OSError] = []
     try:
         hydra.main(version_base="1.3", config_path="pkg://impasto.configs", config_name="train")(
-            lambda raw: jobs.append(_run_job(raw))
+            lambda raw: _run_job(raw, errors)
         )()
+    except _Stopped as stopped:
+        return stopped.status
     except MissingConfigException as error:
         raise ConfigError(_explain_missing(error)) from error
     except OverrideParseException as error:
         raise ConfigError(f"could not read the option {error.override!r}: write NAME=VALUE, without spaces") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error)) from error
-    failed = [job for job in jobs if job.error is not None]
-    if failed and failed[0].error is not None:
-        raise failed[0].error
-    return max((job.status for job in jobs), default=0)
+    if errors:
+        raise errors[0]
+    return 0
 
 
-@dataclass(frozen=True)
-class _Job:
-    status: int = 0
-    error: ValueError | TypeError | OSError | None = None
+class _Stopped(BaseException):
+    """Ends a whole sweep: Hydra catches every Exception and goes on with the next style."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
-def _run_job(raw: DictConfig) -> _Job:
+def _run_job(raw: DictConfig, errors: list[ValueError | TypeError | OSError]) -> None:
     """Train one style; bad input is kept for the end, so that a sweep still trains the other styles."""
     try:
         config = to_config(raw)
         validate(config)
         from impasto.learning.training import run  # noqa: PLC0415 - heavy, and only now is the input known to be good
 
-        return _Job(status=run(config))
+        status = run(config)
     except (ValueError, TypeError, OSError) as error:
-        return _Job(error=error)
+        errors.append(error)
+    else:
+        if status != 0:
+            raise _Stopped(status)
 
 
 def to_config(raw: DictConfig) -> TrainConfig:
@@ -301,12 +323,25 @@ def to_yaml(config: TrainConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
+def _check_flags(argv: Sequence[str]) -> None:
+    """Raise ConfigError for an unknown flag, which Hydra answers with half a page."""
+    for word in argv:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and flag not in _FLAGS:
+            raise ConfigError(f"there is no {flag}: {_did_you_mean(flag, _FLAGS)}see --help")
+
+
+def _is_option(word: str) -> bool:
+    return re.match(r"~|\+*\w[^=]*=", word) is not None
+
+
 def _quote(word: str) -> str:
     """Return a word of the command line with the value of a path option quoted for Hydra's grammar."""
     name, equals, value = word.partition("=")
     if name not in _PATHS or not equals or value[:1] in {"'", '"'} or value in {"", "null", "???"}:
         return word
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    # In Hydra's grammar a backslash means itself, unless a quote follows.
+    escaped = re.sub(r'(\\*)("|$)', lambda match: 2 * match[1] + ("\\" + match[2] if match[2] else ""), value)
     return f'{name}="{escaped}"'
 
 
@@ -323,14 +358,14 @@ def _explain(error: Exception) -> str:
     text = f"{error} {error.__cause__ or ''}"
     if "Ambiguous value" in text:
         return f"{_first_line(error)}: to train several, one after the other, add --multirun"
-    if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' not in '|No match in the defaults", text):
-        name = unknown[1] or unknown[2] or ""
+    full_key = re.search(r"full_key: (\S+)", text)
+    name = full_key[1] if full_key is not None else ""
+    if "issing mandatory value" in text:
+        return f"expected {name}=VALUE, got none: add it to the command"
+    if unknown := re.search(r"Could not override '([^']+)'|Key '[^']+' not in '", text):
+        name = unknown[1] or name
         return f"there is no option {name!r}: {_did_you_mean(name, option_names())}see --help"
-    if missing := re.search(r"Missing mandatory value: (\S+)|full_key: (\S+)\n", text):
-        if "issing mandatory" in text:
-            return f"expected {missing[1] or missing[2]}=VALUE, got none: add it to the command"
-        return f"{missing[2]}: {_first_line(error.__cause__ or error)}"
-    return _first_line(error)
+    return f"{name}: {_first_line(error.__cause__ or error)}" if name else _first_line(error)
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -339,7 +374,8 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
+    lines = str(error).strip().splitlines()
+    return next((line for line in lines if not line.endswith("raised while composing config:")), lines[0])
 
 
 __all__ = ["ConfigError", "TrainConfig", "main", "option_names", "style_picture", "to_config", "to_yaml", "validate"]

@@ -9,7 +9,6 @@ channels, made by ``scripts/compress_loss_network.py``.
 
 import difflib
 import hashlib
-import pickle
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from importlib import resources
 from pathlib import Path
 from urllib.error import URLError
 
-import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
@@ -134,7 +132,8 @@ class LossNetwork(nn.Module):
     def check_layers(self, layers: Collection[str]) -> None:
         """Raise ValueError, naming the closest match, unless the network has every one of these layers."""
         if not layers:
-            raise ValueError(f"expected at least one layer of the loss network, got none: choose from {self.layers}")
+            known = ", ".join(self.layers)
+            raise ValueError(f"expected at least one layer of the loss network, got none: choose from {known}")
         for name in layers:
             if name not in self.layers:
                 close = difflib.get_close_matches(name, self.layers, n=1)
@@ -239,7 +238,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, safetensors.SafetensorError) as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # Damaged bytes bring the readers to errors of many types, OSError among them.
         raise LossNetworkFileError(
             f"expected the weights of a loss network at {str(path)!r}, got a damaged or foreign file: fetch it again"
         ) from error

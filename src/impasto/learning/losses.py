@@ -19,7 +19,7 @@ Scaling = Literal["balanced", "paper"]
 def gram_matrix(features: Tensor) -> Tensor:
     """Return the Gram matrices (N, C, C) of feature maps (N, C, H, W), divided by C·H·W (equation 3), in float32."""
     with torch.autocast(features.device.type, enabled=False):
-        gram: Tensor = _Gram.apply(features)  # type: ignore[no-untyped-call]
+        gram: Tensor = _Gram.apply(features)
     return gram
 
 
@@ -38,11 +38,12 @@ class _Gram(torch.autograd.Function):
         return (flat.mT @ flat) / features[0].numel()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (flat,) = ctx.saved_tensors
         count, channels, height, width = ctx.shape
         symmetrised = (gradient + gradient.mT) / (channels * height * width)
-        spread: Tensor = (flat @ symmetrised).view(count, height, width, channels)
+        with torch.autocast(flat.device.type, enabled=False):
+            spread: Tensor = (flat @ symmetrised).view(count, height, width, channels)
         return spread.permute(0, 3, 1, 2).to(ctx.dtype)
 
 

@@ -118,9 +118,9 @@ class StyleModule(LightningModule):
         self.log("train/gradient_norm", norm)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
 
-    def on_before_zero_grad(self, optimizer: Optimizer) -> None:
-        """Move the average towards the weights; early on faster, so that it forgets the random start."""
-        del optimizer
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take the step, then move the average towards the weights; early on faster: it forgets the random start."""
+        super().optimizer_step(*args, **kwargs)
         decay = min(self.average_decay, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.transformer.parameters()), 1 - decay)

@@ -1,27 +1,28 @@
 """Training a style from its options: photos, module, callbacks, trainer, fit, export, in that order."""
 
+import itertools
 import logging
 import platform
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import pytorch_lightning
 import torch
 from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 import impasto
 from impasto.files import written_whole
 from impasto.images import read_image, resize, to_float, write_image
-from impasto.learning.callbacks import Previews, ProgressBar, SaveState, Throughput
+from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, SaveState, Throughput
 from impasto.learning.config import Precision, TrainConfig, style_picture, to_yaml
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import PerceptualLoss, gram_matrix
@@ -30,7 +31,10 @@ from impasto.learning.photos import PhotoDataModule
 from impasto.style_file import FORMAT_VERSION, save_style
 from impasto.transformer import TransformerNet, count_parameters, find_device
 
-LIGHTNING_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed"}
+LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
+    Precision.fp32: "32-true",
+    Precision.bf16: "bf16-mixed",
+}
 LOG_EVERY = 10
 """Steps between two rows of TensorBoard's curves."""
 
@@ -86,10 +90,10 @@ def train(config: TrainConfig) -> TrainingResult:
     photos = make_photos(config)
     module = make_module(config, style).to(device)
     precision, step_seconds = choose_precision(config, module, device)
-    run_dir = clear_run_dir(Path(config.run_dir))
+    run_dir = clear_run_dir(Path(config.run_dir).expanduser())
     print(describe_plan(config, photos=photos, device=device, precision=precision, step_seconds=step_seconds))
     with written_whole(run_dir / "config.yaml") as temporary:
-        temporary.write_text(to_yaml(config))
+        temporary.write_text(to_yaml(config), encoding="utf-8")
     previews = Previews(style, photos.held_out_photos(384), every=config.budget.previews)
     fit(make_trainer(config, run_dir, previews, device=device, precision=precision), module, photos)
     return export(config, module, previews, photos=photos, run_dir=run_dir, began=began)
@@ -121,7 +125,7 @@ def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
     weights = Path(given.weights).expanduser() if given.weights is not None else None
     loss_network = load_loss_network(given.name, weights=weights, pretrained=given.pretrained)
     # A network without normalisation runs faster so; a transformer with instance normalisation does not.
-    loss_network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss_network.to(memory_format=torch.channels_last)
     budget = config.budget
     return StyleModule(
         TransformerNet(config.network.width),
@@ -178,7 +182,7 @@ def make_metadata(config: TrainConfig) -> dict[str, Any]:
             "impasto": impasto.__version__,
             "python": platform.python_version(),
             "torch": str(torch.__version__),
-            "pytorch_lightning": pytorch_lightning.__version__,
+            "pytorch_lightning": version("pytorch-lightning"),
         },
         "commit": find_commit(),
     }
@@ -208,7 +212,8 @@ def make_trainer(
         val_check_interval=min(config.budget.previews, steps),
         num_sanity_val_steps=0,
         log_every_n_steps=min(LOG_EVERY, steps),
-        logger=TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False),
+        default_root_dir=run_dir,
+        logger=EventLogger(run_dir, name="", version="", default_hp_metric=False),
         callbacks=[
             ProgressBar(refresh_rate=1),
             Throughput(),
@@ -263,7 +268,8 @@ def clear_run_dir(run_dir: Path) -> Path:
                 f"expected a new folder or one of an earlier run, got something else at {str(run_dir)!r}: "
                 "choose another with run_dir=DIR"
             )
-        kept = next(path for i in range(1, 1_000_000) if not (path := run_dir.with_name(f"{run_dir.name}-{i}")).exists())
+        names = (run_dir.with_name(f"{run_dir.name}-{number}") for number in itertools.count(1))
+        kept = next(path for path in names if not path.exists())
         run_dir.rename(kept)
         print(f"the run that was at {run_dir} is now {kept}")
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -342,3 +348,11 @@ def quiet_lightning() -> None:
     """Silence advice and advertisements that say nothing to the user of a finished program."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")  # Lightning 2.6 with torch 2.11 on
+    threading.excepthook = leave_disk_errors_to_the_main_thread
+
+
+def leave_disk_errors_to_the_main_thread(failure: threading.ExceptHookArgs) -> None:
+    """Say nothing of a full disk in TensorBoard's writer thread, which raises the error again in the main thread."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)

@@ -1,0 +1,422 @@
+"""Photos for training: random square crops, each a function of the seed and its number alone.
+
+Sample ``i`` is the same whatever the number of workers and wherever the training was resumed. Photos that cannot be
+read are passed over, counted and named; only where most are bad is that an error.
+"""
+
+import json
+import logging
+import math
+import signal
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from impasto.images import find_images, read_pixels, to_float
+from impasto.learning.generated_photos import dead_leaves
+
+SAMPLES = ("astronaut.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg")
+"""Colour photographs that scikit-image installs, to train on."""
+
+HELD_OUT_SAMPLES = ("chelsea.png", "coffee.png")
+
+COCO_FOLDERS = ("train2017", "train2014", "val2017")
+
+LARGEST_CROP = 3
+"""The largest crop is this many times the training size: beyond it, photos are shown smaller than they are painted."""
+
+GENERATED_SIZE = 1.5
+"""Side of a generated picture in training sizes."""
+
+LONGEST_PREVIEW = 3
+"""The longest preview is this many times as long as it is wide: a panorama's would cost more than the training."""
+
+_PROBED = 16  # photos read before it is judged whether most are bad
+_log = logging.getLogger(__name__)
+
+
+class PhotoError(ValueError):
+    """A source of photos that cannot be trained on."""
+
+
+# ---- where photos come from -------------------------------------------------------------------------------------
+
+
+def sample_photos() -> tuple[list[Path], list[Path]]:
+    """Return the files to train on and those held out, of the photographs that come with scikit-image."""
+    folder = Path(str(resources.files("skimage"))) / "data"
+    found = {path.name: path for path in folder.iterdir()}
+    return [found[name] for name in SAMPLES if name in found], [
+        found[name] for name in HELD_OUT_SAMPLES if name in found
+    ]
+
+
+def folder_photos(root: Path, *, seed: int) -> tuple[list[Path], list[Path]]:
+    """Return the files to train on and those held out, a seeded choice, of any tree of images.
+
+    Raises:
+        PhotoError: there is no image.
+        FileNotFoundError: there is no folder.
+    """
+    return hold_out(_images_in(root), seed=seed)
+
+
+def coco_photos(root: Path, *, seed: int) -> tuple[list[Path], list[Path]]:
+    """Return the same for COCO's layout; where its annotations are there, only the images they list.
+
+    Raises:
+        PhotoError: none of COCO's folders is there, or the annotations are broken or list no image that is there.
+    """
+    # absolute: "." has no name, though the folder it stands for has one
+    itself = [root] if root.absolute().name in COCO_FOLDERS else []
+    candidates = [root / name for name in COCO_FOLDERS] + itself
+    folder = next((path for path in candidates if path.is_dir()), None)
+    if folder is None:
+        raise PhotoError(
+            f"expected one of {', '.join(COCO_FOLDERS)} in {str(root)!r}, found none: name COCO's folder with "
+            "data.root=DIR, fetch it with scripts/download_coco.py, or use data=folder"
+        )
+    photos = _images_in(folder)
+    folder = folder.absolute()
+    annotations = folder.parent / "annotations" / f"instances_{folder.name}.json"
+    if annotations.is_file():
+        listed = _listed_names(annotations)
+        photos = [path for path in photos if path.name in listed]
+        if not photos:
+            raise PhotoError(
+                f"expected in {str(folder)!r} the images that {str(annotations)!r} lists, found none of its "
+                f"{len(listed)}: fetch the photos again, or move the file away to train on every image"
+            )
+    return hold_out(photos, seed=seed)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    if folder.exists() and not folder.is_dir():
+        raise PhotoError(f"expected a folder of photos, got the file {str(folder)!r}: name the folder it is in")
+    photos = find_images(folder)
+    if not photos:
+        raise PhotoError(f"expected photos in {str(folder)!r}, found no image file: name another folder")
+    return photos
+
+
+def _listed_names(annotations: Path) -> set[str]:
+    try:
+        text = annotations.read_text(encoding="utf-8")
+        if not text.rstrip().endswith("}"):
+            raise ValueError("cut off")
+        # Only this list is decoded: the outlines that follow would fill gigabytes.
+        images, _ = json.JSONDecoder().raw_decode(text, text.index("[", text.index('"images"')))
+        return {str(image["file_name"]) for image in images}
+    except (ValueError, KeyError, TypeError) as error:
+        raise PhotoError(
+            f"expected COCO's annotations in {str(annotations)!r}, got something else or a part of them: "
+            "fetch the file again, or move it away to train on every image"
+        ) from error
+
+
+def hold_out(photos: Sequence[Path], *, seed: int) -> tuple[list[Path], list[Path]]:
+    """Return the photos to train on and those held out: a tenth, at most 8; a single photo serves as both."""
+    if len(photos) < 2:
+        return list(photos), list(photos)
+    count = min(8, max(1, len(photos) // 10))
+    chosen = set(np.random.default_rng(seed).choice(len(photos), count, replace=False).tolist())
+    kept = [path for i, path in enumerate(photos) if i not in chosen]
+    return kept, [photos[i] for i in sorted(chosen)]
+
+
+# ---- crops ------------------------------------------------------------------------------------------------------
+
+
+class PhotoCrops(Dataset[Tensor]):
+    """Endless random crops, uint8 (3, size, size), of photo files and, by ``generated_share``, generated pictures.
+
+    Photos are visited in shuffled rounds. A crop's side is drawn evenly over the orders of size, between ``size`` and
+    three times that or the photo's short side; small photos are enlarged. Half the crops are mirrored. Decoded photos
+    stay in memory up to ``memory`` bytes.
+
+    Raises:
+        PhotoError: there are neither files nor generated pictures.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        size: int,
+        seed: int,
+        generated: Sequence[Tensor] = (),
+        generated_share: float = 0.0,
+        memory: int = 2**30,
+    ) -> None:
+        if not files and not generated:
+            raise PhotoError(
+                "expected photos or generated pictures to train on, got neither: "
+                "raise data.generated, or lower data.generated_share"
+            )
+        self.files, self.generated = list(files), list(generated)
+        self.size, self.seed, self.memory = size, seed, memory
+        self.generated_share = 0.0 if not generated else generated_share if files else 1.0
+        self.skipped: dict[Path, str] = {}
+        self._decoded: dict[Path, Tensor] = {}
+        self._sound: set[Path] = set()
+        self._round: tuple[int, NDArray[np.int64]] | None = None
+
+    def __getitem__(self, number: int) -> Tensor:
+        """Return sample ``number`` of the run.
+
+        Raises:
+            PhotoError: most of the photos tried so far cannot be read.
+        """
+        random = np.random.default_rng([self.seed, number])
+        if random.uniform() < self.generated_share:
+            pixels = self.generated[random.integers(len(self.generated))]
+        else:
+            pixels = self._photo(number, random)
+        return self._crop(pixels, random)
+
+    def probe(self) -> None:
+        """Read a few photos spread over all of them, so that a hopeless folder is found out before training."""
+        step = max(1, len(self.files) // _PROBED)
+        for path in self.files[::step][:_PROBED]:
+            self._read(path)
+
+    def is_sound(self, path: Path) -> bool:
+        """Return whether a photo can be read."""
+        return self._read(path) is not None
+
+    def some_sound(self) -> list[Path]:
+        """Return one photo that can be read."""
+        return sorted(self._sound)[:1]
+
+    def _photo(self, number: int, random: np.random.Generator) -> Tensor:
+        """Return the photo whose turn it is, or the first readable one of a random sequence after it."""
+        rounds, position = divmod(number, len(self.files))
+        pixels = self._read(self.files[self._order(rounds)[position]])
+        while pixels is None:
+            pixels = self._read(self.files[random.integers(len(self.files))])
+        return pixels
+
+    def _order(self, rounds: int) -> NDArray[np.int64]:
+        """Return the order of the photos in a round; the last one is kept, for shuffling many photos takes time."""
+        if self._round is None or self._round[0] != rounds:
+            order = np.random.default_rng([self.seed, 1, rounds]).permutation(len(self.files))
+            self._round = rounds, order
+        return self._round[1]
+
+    def _read(self, path: Path) -> Tensor | None:
+        if path in self._decoded:
+            return self._decoded[path]
+        if path in self.skipped:
+            return None
+        try:
+            pixels = _shrink(read_pixels(path, at_least=LARGEST_CROP * self.size), LARGEST_CROP * self.size)
+        except (ValueError, OSError) as error:
+            self.skipped[path] = str(error)
+            _log.warning("skipped photo %d: %s", len(self.skipped), error)
+            self._check_most()
+            return None
+        self._sound.add(path)
+        self._check_most()
+        if self.memory >= pixels.numel():
+            self.memory -= pixels.numel()
+            self._decoded[path] = pixels
+        return pixels
+
+    def _check_most(self) -> None:
+        """Raise PhotoError where enough photos were tried to say that most are bad."""
+        bad, tried = len(self.skipped), len(self.skipped) + len(self._sound)
+        if tried < min(_PROBED, len(self.files)) or bad <= tried / 2:
+            return
+        first = "; ".join(list(self.skipped.values())[:3])
+        raise PhotoError(
+            f"{bad} of the first {tried} photos cannot be read ({first}): "
+            "repair the folder or name another one with data.root=DIR"
+        )
+
+    def _crop(self, pixels: Tensor, random: np.random.Generator) -> Tensor:
+        height, width = pixels.shape[-2:]
+        largest = min(height, width)
+        smallest = min(self.size, largest)
+        side = round(smallest * (min(largest, LARGEST_CROP * self.size) / smallest) ** random.uniform())
+        top, left = random.integers(height - side + 1), random.integers(width - side + 1)
+        crop = _scale(pixels[:, top : top + side, left : left + side], self.size, self.size)
+        return crop.flip(-1) if random.uniform() < 0.5 else crop
+
+
+def _shrink(pixels: Tensor, short_side: int) -> Tensor:
+    """Return uint8 pixels (3, H, W) with a short side of at most that; nothing is enlarged."""
+    height, width = pixels.shape[-2:]
+    scale = short_side / min(height, width)
+    return pixels if scale >= 1 else _scale(pixels, round(height * scale), round(width * scale))
+
+
+def _scale(pixels: Tensor, height: int, width: int) -> Tensor:
+    if pixels.shape[-2:] == (height, width):
+        return pixels
+    return F.interpolate(pixels[None], (height, width), mode="bilinear", antialias=True)[0]
+
+
+def centre_crop(pixels: Tensor, size: int) -> Tensor:
+    """Return the largest central square of uint8 pixels (3, H, W), scaled to (3, size, size)."""
+    return _scale(_middle(pixels, aspect=1), size, size)
+
+
+def _middle(pixels: Tensor, *, aspect: int) -> Tensor:
+    """Return the largest central part of pixels (3, H, W) at most ``aspect`` times as long as it is wide."""
+    height, width = pixels.shape[-2:]
+    longest = aspect * min(height, width)
+    top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
+    return pixels[:, top : top + longest, left : left + longest]
+
+
+class EndlessSampler(Sampler[int]):
+    """The sample numbers from ``start`` on, for ever."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the numbers in order."""
+        number = self.start
+        while True:
+            yield number
+            number += 1
+
+
+# ---- the data module --------------------------------------------------------------------------------------------
+
+
+class PhotoDataModule(LightningDataModule):
+    """Batches (N, 3, size, size) in [0, 1] for training, and fixed held-out photos for validation and previews.
+
+    ``source`` is ``samples``, ``folder`` or ``coco``; the last two need ``root``. ``start`` is the sample number to
+    begin with.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        root: Path | None = None,
+        image_size: int = 256,
+        batch_size: int = 4,
+        seed: int = 0,
+        workers: int = 0,
+        generated: int = 48,
+        generated_share: float = 0.5,
+        start: int = 0,
+    ) -> None:
+        super().__init__()
+        self.source, self.root, self.seed = source, root, seed
+        self.image_size, self.batch_size, self.workers = image_size, batch_size, workers
+        self.generated, self.generated_share, self.start = generated, generated_share, start
+        self.crops: PhotoCrops
+        self.held_out: list[Path]
+
+    def setup(self, stage: str) -> None:
+        """Find the photos, once; raises PhotoError or FileNotFoundError where there is nothing to train on."""
+        del stage
+        if hasattr(self, "crops"):
+            return
+        files, self.held_out = self._find()
+        generated = []
+        if self.source == "samples" and self.generated_share > 0:
+            side = math.ceil(GENERATED_SIZE * self.image_size)
+            generated = [dead_leaves(side, seed=number) for number in range(self.generated)]
+        self.crops = PhotoCrops(
+            files if self.source != "samples" or self.generated_share < 1 else [],
+            size=self.image_size,
+            seed=self.seed,
+            generated=generated,
+            generated_share=self.generated_share,
+        )
+        self.crops.probe()
+        # A photo that cannot be read cannot be a preview either.
+        self.held_out = [path for path in self.held_out if self.crops.is_sound(path)] or self.crops.some_sound()
+
+    def _find(self) -> tuple[list[Path], list[Path]]:
+        if self.source == "samples":
+            return sample_photos()
+        if self.root is None:
+            raise PhotoError(f"expected a folder for the source {self.source!r}, got none: name it with data.root=DIR")
+        find = {"folder": folder_photos, "coco": coco_photos}[self.source]
+        return find(self.root, seed=self.seed)
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Return the endless batches, uint8, from sample ``start`` on."""
+        return DataLoader(
+            self.crops,
+            batch_size=self.batch_size,
+            sampler=EndlessSampler(self.start),
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=leave_signals_to_the_parent,
+        )
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """Return the held-out photos' centres, uint8, in batches."""
+        crops = [centre_crop(read_pixels(path, at_least=self.image_size), self.image_size) for path in self.held_out]
+        return DataLoader(crops, batch_size=self.batch_size)  # type: ignore[arg-type]
+
+    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
+        """Return the batch in [0, 1]; bytes travel to the device, four times fewer."""
+        del dataloader_idx
+        return to_float(batch)
+
+    def held_out_photos(self, short_side: int) -> list[Tensor]:
+        """Return held-out photos (1, 3, H, W) in [0, 1] for previews, at most ``short_side`` px on the shorter side.
+
+        Photos under the training size are enlarged to it, as in training. They are whole, but for panoramas.
+        """
+        return [self._preview(read_pixels(path, at_least=short_side), short_side) for path in self.held_out]
+
+    def _preview(self, pixels: Tensor, short_side: int) -> Tensor:
+        pixels = _middle(pixels, aspect=LONGEST_PREVIEW)
+        height, width = pixels.shape[-2:]
+        scale = min(short_side, max(self.image_size, min(height, width))) / min(height, width)
+        return to_float(_scale(pixels, round(height * scale), round(width * scale))[None])
+
+    def describe(self) -> str:
+        """Return one line that says what is trained on."""
+        place = "of scikit-image" if self.source == "samples" else f"in {self.root}"
+        files, generated = self.crops.files, self.crops.generated
+        parts = [_count(len(files), "photograph") + f" {place}"] if files else []
+        parts += [_count(len(generated), "generated picture")] if generated else []
+        kept = _count(len(self.held_out), "photograph") + " held out"
+        if set(self.held_out) & set(files):
+            kept = "none could be held out, so validation uses one of them"
+        return f"{' and '.join(parts)}; {kept}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def leave_signals_to_the_parent(worker: int) -> None:
+    """Make a loader worker ignore Ctrl-C and SIGTERM, which reach the whole group: the parent ends it in order."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+__all__ = [
+    "EndlessSampler",
+    "PhotoCrops",
+    "PhotoDataModule",
+    "PhotoError",
+    "centre_crop",
+    "coco_photos",
+    "folder_photos",
+    "hold_out",
+    "leave_signals_to_the_parent",
+    "sample_photos",
+]

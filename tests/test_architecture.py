@@ -1,0 +1,111 @@
+"""The laws of the house that the source itself shows: what may see what, how long a function is, how files are read."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "impasto"
+ROOMS = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts): path
+    for path in SOURCE.rglob("*.py")
+    if path.name != "__init__.py"
+}
+PROGRAMS = [*SOURCE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), ROOT / "train.py", ROOT / "stylize.py"]
+
+HALL = {"files", "images", "transformer", "style_file"}
+LEARNING = {room for room in ROOMS if room.startswith("learning.")}
+MAY_SEE = {
+    "files": set[str](),
+    "images": {"files"},
+    "transformer": set[str](),
+    "style_file": {"files", "transformer"},
+    "learning.features": set[str](),
+    "learning.losses": set[str](),
+    "learning.module": {"transformer", "learning.features", "learning.losses"},
+    "learning.generated_photos": set[str](),
+    "learning.photos": {"images", "learning.generated_photos"},
+    "learning.callbacks": {"files", "images"},
+    "learning.config": {"learning.training"},  # begun there, once the options are known to be good
+    "learning.training": HALL | LEARNING,
+    "painting.stylizer": {"images", "style_file", "transformer"},
+    "painting.outputs": {"images"},
+    "cli": {"images", "style_file", "learning.config", "painting.stylizer", "painting.outputs"},
+    "__main__": {"cli"},
+}
+HEAVY = {"torch", "torchvision", "pytorch_lightning", "numpy", "PIL", "skimage", "tensorboard", "safetensors"}
+
+
+def imports(node: ast.AST, *, inside_functions: bool = True) -> Iterator[str]:
+    """The dotted names of what a module imports."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports name the whole path"
+            yield f"{child.module}"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        elif isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif inside_functions or not isinstance(child, ast.FunctionDef):
+            yield from imports(child, inside_functions=inside_functions)
+
+
+def seen_rooms(room: str) -> set[str]:
+    names = {name.removeprefix("impasto.") for name in imports(ast.parse(ROOMS[room].read_text()))}
+    return names & ROOMS.keys()
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_sees_only_what_it_may(room: str) -> None:
+    assert seen_rooms(room) <= MAY_SEE[room]
+
+
+def test_what_a_room_sees_is_found() -> None:
+    assert seen_rooms("learning.module") == {"transformer", "learning.features", "learning.losses"}
+    assert "learning.training" in seen_rooms("learning.config")  # an import inside a function
+
+
+def test_the_wings_do_not_see_each_other() -> None:
+    for room in ROOMS:
+        wing = room.partition(".")[0]
+        other = {"painting": "learning", "learning": "painting"}.get(wing)
+        assert not any(seen.partition(".")[0] == other for seen in seen_rooms(room)), room
+
+
+@pytest.mark.parametrize("room", ["cli", "__main__", "learning.config"])
+def test_what_answers_at_once_imports_nothing_heavy(room: str) -> None:
+    names = imports(ast.parse(ROOMS[room].read_text()), inside_functions=False)
+    assert {name.partition(".")[0] for name in names} & HEAVY == set()
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_is_over_45_lines(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            lines = node.end_lineno - body[0].lineno + 1 if body and node.end_lineno is not None else 0
+            assert lines <= 45, node.name
+
+
+def test_every_module_is_named_for_what_it_is() -> None:
+    names = {part.lower() for path in PROGRAMS for part in path.relative_to(ROOT).with_suffix("").parts}
+    assert {"src", "impasto", "features"} <= names
+    assert not any(
+        vague in name.split("_") for name in names for vague in ("utils", "util", "helpers", "misc", "common")
+    )
+
+
+def called(node: ast.Call) -> str:
+    return ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_that_is_read_can_run_code(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        assert called(node) not in {"eval", "exec", "pickle.load", "pickle.loads", "hydra.utils.instantiate"}
+        if called(node) == "torch.load":
+            assert {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}["weights_only"] == "True"
+        assert ast.unparse(node).count("weights_only=False") == 0

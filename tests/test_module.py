@@ -1,0 +1,323 @@
+"""A step moves the transformer and its average, nothing else, and a checkpoint is a style."""
+
+import copy
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from impasto.learning.features import LossNetwork
+from impasto.learning.losses import PerceptualLoss, gram_matrix
+from impasto.learning.module import StyleModule
+from impasto.style_file import load_style
+from impasto.transformer import TransformerNet
+
+CONTENT, STYLE = "relu2_1", "relu1_1"
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
+
+
+def loader(batches: list[Tensor]) -> DataLoader[Any]:
+    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type] # a list will do
+
+
+def make_loss_network() -> LossNetwork:
+    torch.manual_seed(0)
+    network = LossNetwork((1, 1, 1), (4, 6, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+    for convolution in network.convolutions.values():
+        nn.init.kaiming_normal_(convolution.get_parameter("weight"))
+    return network
+
+
+def make_module(metadata: dict[str, Any] | None = None, *, steps: int = 20, **options: Any) -> StyleModule:
+    loss_network = make_loss_network()
+    style = (torch.arange(32) // 4 % 2).float().expand(1, 3, 32, 32)
+    loss = PerceptualLoss(
+        {STYLE: gram_matrix(loss_network(style, [STYLE])[STYLE])},
+        content_layers={CONTENT: 1.0},
+        style_layers={STYLE: 1.0},
+        content_weight=0.5,
+        style_weight=2.0,
+        tv_weight=0.25,
+        scaling="balanced",
+    )
+    torch.manual_seed(0)
+    options = {"learning_rate": 3e-3, "decay": False, **options}
+    return StyleModule(TransformerNet(4), loss_network, loss, steps=steps, metadata=metadata, **options)
+
+
+@pytest.fixture
+def batch() -> Tensor:
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def fit(module: StyleModule, batches: list[Tensor], *callbacks: Callback) -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, loader(batches), loader([torch.zeros(1, 3, 32, 32)]))
+    return trainer
+
+
+class Watch(Callback):
+    """Keeps what was logged, and the weights, after every step."""
+
+    def __init__(self) -> None:
+        self.logged: list[dict[str, float]] = []
+        self.weights: list[list[Tensor]] = []
+        self.averages: list[list[Tensor]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        self.weights.append(copied(pl_module.transformer))
+        self.averages.append(copied(pl_module.average))
+
+
+def copied(network: nn.Module) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in network.parameters()]
+
+
+def assert_same(ours: list[Tensor], theirs: list[Tensor]) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+class TestStep:
+    def test_it_moves_every_weight_of_the_transformer_and_none_of_the_loss_network(self, batch: Tensor) -> None:
+        module = make_module()
+        loss_network, loss = module.judge
+        before, frozen, grams = copied(module.transformer), copied(loss_network), copy.deepcopy(loss.style_grams)
+        fit(module, [batch] * 2)
+        moved = zip(module.transformer.named_parameters(), before, strict=True)
+        # A constant before an instance normalisation is taken away again: such biases have no gradient.
+        still = [name for (name, parameter), old in moved if torch.equal(parameter, old)]
+        assert all(name.endswith("conv.bias") for name in still)
+        assert_same(copied(loss_network), frozen)
+        assert torch.equal(loss.style_grams[STYLE], grams[STYLE])
+
+    def test_the_loss_falls(self, batch: Tensor) -> None:
+        watch = Watch()
+        fit(make_module(), [batch] * 20, watch)
+        losses = [logged["train/loss"] for logged in watch.logged]
+        assert losses[-1] < 0.5 * losses[0]
+        assert all(math.isfinite(loss) for loss in losses)
+
+    def test_photos_are_looked_at_no_deeper_than_their_loss_needs(self, batch: Tensor) -> None:
+        module = make_module()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module.loss_terms(batch, batch)
+        to_content = 2 * 9 * (3 * 4 * 32 * 32 + 4 * 6 * 16 * 16)  # conv1_1 and conv2_1; conv3_1 nobody asks for
+        gram = 2 * 4 * 4 * 32 * 32
+        assert counter.get_total_flops() == 2 * (2 * to_content + gram)  # two images, photo and result
+
+    def test_no_gradient_is_kept_for_the_photos(self, batch: Tensor) -> None:
+        stylized = torch.rand_like(batch).requires_grad_()
+        photos = batch.clone().requires_grad_()
+        total = make_module().loss_terms(photos, stylized).total
+        of_photos, of_stylized = torch.autograd.grad(total, [photos, stylized], allow_unused=True)
+        assert (of_photos is None, bool(of_stylized.abs().sum() > 0)) == (True, True)
+
+    def test_what_is_logged(self, batch: Tensor) -> None:
+        watch = Watch()
+        fit(make_module(learning_rate=0.001, warm_up=3), [batch], watch)
+        logged = watch.logged[0]
+        assert logged.keys() == {
+            *("train/loss", "train/content", "train/style", "train/tv"),
+            *("train/content_unweighted", "train/style_unweighted", "train/tv_unweighted"),
+            *("train/gradient_norm", "train/learning_rate"),
+        }
+        for name, weight in (("content", 0.5), ("style", 2.0), ("tv", 0.25)):
+            assert logged[f"train/{name}"] == pytest.approx(weight * logged[f"train/{name}_unweighted"])
+        terms = (logged[f"train/{name}"] for name in ("content", "style", "tv"))
+        assert logged["train/loss"] == pytest.approx(sum(terms))
+        assert logged["train/learning_rate"] == pytest.approx(0.001 / 4)
+        assert logged["train/gradient_norm"] > 0
+
+    def test_validation_judges_the_averaged_weights(self, batch: Tensor) -> None:
+        module = make_module()
+        with torch.no_grad():
+            for parameter in module.transformer.parameters():
+                parameter.zero_()
+        trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        (logged,) = trainer.validate(module, loader([batch]), verbose=False)
+        with torch.no_grad():
+            terms = module.loss_terms(batch, module.average(batch))
+        assert logged["val/loss"] == pytest.approx(terms.total.item())
+        assert logged["val/style_unweighted"] == pytest.approx(terms.style.item())
+        assert logged["val/content"] == pytest.approx(0.5 * terms.content.item())
+
+
+class TestAverage:
+    def test_by_hand(self, batch: Tensor) -> None:
+        module, watch = make_module(average=0.15), Watch()
+        expected = copied(module.transformer)
+        fit(module, [batch] * 3, watch)
+        decays = [1 / 10, 0.15, 0.15]  # (1 + step) / (10 + step) is 2/11 already at the second step
+        for decay, weights, average in zip(decays, watch.weights, watch.averages, strict=True):
+            expected = [decay * old + (1 - decay) * new for old, new in zip(expected, weights, strict=True)]
+            torch.testing.assert_close(average, expected)
+
+    def test_a_long_memory_begins_short(self, batch: Tensor) -> None:
+        module, watch = make_module(average=0.99), Watch()
+        expected = copied(module.transformer)
+        fit(module, [batch] * 3, watch)
+        for decay, weights in zip([1 / 10, 2 / 11, 3 / 12], watch.weights, strict=True):
+            expected = [decay * old + (1 - decay) * new for old, new in zip(expected, weights, strict=True)]
+        torch.testing.assert_close(copied(module.average), expected)
+
+    def test_none_is_the_last_weights(self, batch: Tensor) -> None:
+        module = make_module(average=0.0)
+        fit(module, [batch] * 3)
+        assert_same(copied(module.average), copied(module.transformer))
+
+    def test_it_paints(self, batch: Tensor) -> None:
+        module = make_module(average=0.5)
+        fit(module, [batch] * 3)
+        with torch.no_grad():
+            assert torch.equal(module(batch), module.average(batch))
+            assert not torch.equal(module(batch), module.transformer(batch))
+
+    def test_it_is_not_trained(self, batch: Tensor) -> None:
+        module = make_module()
+        trained = {
+            id(parameter)
+            for group in module.configure_optimizers()["optimizer"].param_groups
+            for parameter in group["params"]
+        }
+        assert trained == {id(parameter) for parameter in module.transformer.parameters()}
+        assert not any(parameter.requires_grad for parameter in module.average.parameters())
+
+
+class TestLearningRate:
+    def test_warm_up_and_cosine(self) -> None:
+        module = make_module(steps=100, warm_up=4, decay=True)
+        assert module.rate_factor(0) == pytest.approx(1 / 5)
+        assert module.rate_factor(1) == pytest.approx(2 / 5 * 0.5 * (1 + math.cos(math.pi / 100)))
+        assert module.rate_factor(4) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.04)))
+        assert module.rate_factor(50) == pytest.approx(0.5)
+        assert module.rate_factor(75) == pytest.approx(0.5 - math.sqrt(2) / 4)
+        assert module.rate_factor(100) == pytest.approx(0)
+        assert module.rate_factor(101) == pytest.approx(0)
+
+    def test_without_decay_it_stays(self) -> None:
+        module = make_module(steps=100, warm_up=1, decay=False)
+        assert [module.rate_factor(step) for step in (0, 1, 50, 100, 1000)] == [0.5, 1, 1, 1, 1]
+
+    def test_it_is_what_the_optimizer_gets(self, batch: Tensor) -> None:
+        watch = Watch()
+        module = make_module(steps=4, learning_rate=0.002, warm_up=1, decay=True)
+        fit(module, [batch] * 4, watch)
+        rates = [logged["train/learning_rate"] for logged in watch.logged]
+        assert rates == pytest.approx([0.002 * module.rate_factor(step) for step in range(4)])
+
+    @pytest.mark.parametrize("amsgrad", [True, False])
+    def test_amsgrad_is_an_option(self, amsgrad: bool) -> None:
+        optimizer = make_module(amsgrad=amsgrad).configure_optimizers()["optimizer"]
+        assert isinstance(optimizer, torch.optim.Adam)
+        assert optimizer.defaults["amsgrad"] is amsgrad
+
+
+class Gradients(Callback):
+    """Keeps the gradient's norm as the optimizer gets it."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        gradients = [parameter.grad for parameter in pl_module.transformer.parameters()]
+        self.norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+
+class TestClipping:
+    @pytest.mark.parametrize("clip", [1e-3, 1e6, None])
+    def test_the_gradient_is_limited_and_its_own_norm_logged(self, batch: Tensor, clip: float | None) -> None:
+        watch, gradients = Watch(), Gradients()
+        fit(make_module(clip=clip), [batch], watch, gradients)
+        norm = watch.logged[0]["train/gradient_norm"]
+        assert norm > 0.01
+        assert gradients.norms == pytest.approx([clip if clip == 1e-3 else norm], rel=1e-4)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_a_broken_gradient_stops_before_the_weights(self, batch: Tensor, value: float) -> None:
+        broken = batch.clone()
+        broken[0, 0, 3, 3] = value
+        module, twin = make_module(), make_module()
+        message = (
+            "expected a finite gradient, got nan at step 2: lower budget.learning_rate, loss.style_weight or "
+            "style.strength; the weights before it are kept"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            fit(module, [batch, batch, broken, batch])
+        fit(twin, [batch, batch])
+        assert_same(copied(module.transformer), copied(twin.transformer))
+        assert_same(copied(module.average), copied(twin.average))
+
+
+class TestCheckpoint:
+    @pytest.fixture
+    def checkpoint(self, tmp_path: Path, batch: Tensor, metadata: dict[str, Any]) -> Path:
+        self.module = make_module(metadata)
+        fit(self.module, [batch] * 2).save_checkpoint(tmp_path / "last.ckpt")
+        return tmp_path / "last.ckpt"
+
+    def test_it_is_plain_data(self, checkpoint: Path, metadata: dict[str, Any]) -> None:
+        content = torch.load(checkpoint, weights_only=True)
+        assert content["impasto"] == {**metadata, "steps": 2}
+        assert content["global_step"] == 2
+
+    def test_it_holds_the_two_networks_and_never_the_loss_network(self, checkpoint: Path) -> None:
+        keys = TransformerNet(4).state_dict().keys()
+        expected = {f"{name}.{key}" for name in ("transformer", "average") for key in keys}
+        assert torch.load(checkpoint, weights_only=True)["state_dict"].keys() == expected
+        assert self.module.state_dict().keys() == expected
+
+    def test_it_is_a_style_of_the_averaged_weights(self, checkpoint: Path, batch: Tensor) -> None:
+        style = load_style(checkpoint)
+        assert style.name == "zigzag"
+        assert_same(copied(style.network), copied(self.module.average))
+        with torch.no_grad():
+            torch.testing.assert_close(style.network(batch), self.module(batch))
+
+    def test_training_can_go_on_from_it(self, checkpoint: Path, batch: Tensor, metadata: dict[str, Any]) -> None:
+        module = make_module(metadata)
+        content = torch.load(checkpoint, weights_only=True)
+        module.load_state_dict(content["state_dict"])
+        module.configure_optimizers()["optimizer"].load_state_dict(content["optimizer_states"][0])
+        assert_same(copied(module.transformer), copied(self.module.transformer))
+        assert_same(copied(module.average), copied(self.module.average))
+
+
+class TestLossNetwork:
+    def test_it_is_no_part_of_the_module(self) -> None:
+        module = make_module()
+        loss_network, _ = module.judge
+        ours = {id(parameter) for parameter in module.parameters()}
+        assert not any(id(parameter) in ours for parameter in loss_network.parameters())
+        assert loss_network not in set(module.modules())
+
+    def test_it_stays_in_evaluation_mode(self, batch: Tensor) -> None:
+        module = make_module()
+        module.train()
+        fit(module, [batch])
+        assert not any(part.training for part in module.judge[0].modules())
+
+
+def test_the_same_start_and_photos_give_the_same_weights(batch: Tensor) -> None:
+    first, second = make_module(), make_module()
+    for module in (first, second):
+        fit(module, [batch] * 3)
+    assert_same(copied(first.average), copied(second.average))

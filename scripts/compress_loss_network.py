@@ -20,6 +20,7 @@ keeps the state: a run that was stopped goes on with the same command.
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,6 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -46,7 +46,6 @@ from impasto.learning.features import (
     block_of,
     load_loss_network,
 )
-from impasto.learning.losses import content_loss, gram_matrix, style_loss
 from impasto.style_file import load_style
 from impasto.transformer import TransformerNet
 
@@ -97,20 +96,22 @@ class Crops:
         top, left = _integer(generator, height - side + 1), _integer(generator, width - side + 1)
         crop = to_float(pixels[None, :, top : top + side, left : left + side])
         crop = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)
-        return crop.flip(-1) if _uniform(generator) < 0.5 else crop
+        mirrored: Tensor = crop.flip(-1) if _uniform(generator) < 0.5 else crop
+        return mirrored
 
     def _painted(self, generator: torch.Generator) -> Tensor:
         painter = self.painters[_integer(generator, len(self.painters))]
         with torch.inference_mode():
             painted = painter(self._crop(self.photos, generator)).clamp(0, 1)
-        return painted.clone()
+        copy: Tensor = painted.clone()  # an inference tensor could not take part in the fit
+        return copy
 
     def _noise(self, generator: torch.Generator) -> Tensor:
         """Return noise whose amplitude falls with the frequency to a random power between 0 (white) and 1.5."""
         white = torch.fft.rfft2(torch.randn(1, 3, self.size, self.size, generator=generator))
         rows, columns = torch.fft.fftfreq(self.size)[:, None], torch.fft.rfftfreq(self.size)[None]
         frequency = (rows.square() + columns.square()).sqrt().clamp(min=1 / self.size)
-        noise = torch.fft.irfft2(white / frequency ** (1.5 * _uniform(generator)))
+        noise: Tensor = torch.fft.irfft2(white / frequency ** (1.5 * _uniform(generator)))
         return 0.5 + (0.1 + 0.2 * _uniform(generator)) * noise / noise.std()
 
 
@@ -151,14 +152,14 @@ def _convolutions(network: LossNetwork) -> list[tuple[str, nn.Conv2d]]:
 
 
 def _features(network: LossNetwork, name: str, images: Tensor) -> Iterator[Tensor]:
-    return (network(chunk, [name])[name] for chunk in images.split(8))
+    return (network(chunk, [name])[name] for chunk in torch.split(images, 8))
 
 
 def _inputs(student: LossNetwork, name: str, images: Tensor) -> Iterator[Tensor]:
     """Return what the named convolution of the student sees."""
     position = student.order.index(name)
     if position == 0:
-        return ((chunk - student.mean) / student.std for chunk in images.split(8))
+        return ((chunk - student.mean) / student.std for chunk in torch.split(images, 8))
     return _features(student, student.order[position - 1], images)
 
 
@@ -201,14 +202,15 @@ def solve_ridge(left: Tensor, right: Tensor) -> Tensor:
     """Return x of (left + ridge) x = right; the ridge is relative to each unknown's own scale."""
     scale = left.diagonal().sqrt().clamp(min=1e-9)
     scaled = left / torch.outer(scale, scale) + RIDGE * torch.eye(len(left), dtype=left.dtype)
-    return torch.linalg.solve(scaled, right / scale[:, None]) / scale[:, None]
+    solution: Tensor = torch.linalg.solve(scaled, right / scale[:, None]) / scale[:, None]
+    return solution
 
 
 def fit_readout(student: LossNetwork, teacher: LossNetwork, images: Tensor) -> dict[str, Tensor]:
     """Return the least-squares map A (C, c) from the student's to the teacher's features at every tap."""
     left = {name: torch.zeros((), dtype=torch.double) for name in TAPS}
     right = dict(left)
-    for chunk in images.split(8):
+    for chunk in torch.split(images, 8):
         ours, theirs = student(chunk, TAPS), teacher(chunk, TAPS)
         for name in TAPS:
             left[name] = left[name] + torch.einsum("nchw,ndhw->cd", ours[name], ours[name]).double()
@@ -255,7 +257,7 @@ def unexplained(
 def measure_variance(teacher: LossNetwork, images: Tensor) -> dict[str, float]:
     """Return the variance of the original's features around their channel's mean, averaged over the channels."""
     count, first, second = 0, dict.fromkeys(TAPS, torch.zeros(())), dict.fromkeys(TAPS, torch.zeros(()))
-    for chunk in images.split(8):
+    for chunk in torch.split(images, 8):
         features = teacher(chunk, TAPS)
         count += len(chunk)
         for name in TAPS:
@@ -269,7 +271,7 @@ def measure_unexplained(fit: Fit, teacher: LossNetwork, images: Tensor) -> dict[
     variance = measure_variance(teacher, images)
     totals = dict.fromkeys(TAPS, 0.0)
     with torch.no_grad():
-        for chunk in images.split(8):
+        for chunk in torch.split(images, 8):
             errors = unexplained(fit.student(chunk, TAPS), teacher(chunk, TAPS), fit.readouts, variance)
             for name in TAPS:
                 totals[name] += float(errors[name]) * len(chunk)
@@ -358,7 +360,7 @@ def calibration(readout: Tensor) -> Tensor:
     """Return M^(1/2) · sqrt(c/C) with M = AᵀA, for A of shape (C, c)."""
     original, compressed = readout.shape
     values, vectors = torch.linalg.eigh((readout.T @ readout).double())
-    root = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+    root: Tensor = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
     return (root * (compressed / original) ** 0.5).float()
 
 
@@ -368,53 +370,6 @@ def calibrated(fit: Fit) -> LossNetwork:
     tensors = {f"calibrations.{name}": calibration(fit.readouts[name].detach()) for name in TAPS}
     network.load_state_dict({**fit.student.state_dict(), **tensors})
     return network
-
-
-def compare_losses(
-    slim: LossNetwork, full: LossNetwork, *, photos: Tensor, stylized: Tensor, styles: Sequence[Tensor]
-) -> dict[str, dict[str, float]]:
-    """Return how the two networks' losses over stylized images agree: rank correlation and the ratio of the means.
-
-    ``stylized`` (K · N, 3, H, W) holds K paintings of each of the N photos, in the photos' order again and again.
-    """
-    content = torch.tensor([_content(slim, full, photos[i % len(photos)], x) for i, x in enumerate(stylized)])
-    report = {"content": _agreement(content[:, 0], content[:, 1])}
-    style = torch.tensor([_styles(slim, full, picture, stylized) for picture in styles])  # (styles, images, 2)
-    each = [_agreement(pair[:, 0], pair[:, 1]) for pair in style]
-    report["style"] = {
-        "rank_correlation": sum(row["rank_correlation"] for row in each) / len(each),
-        "lowest_rank_correlation": min(row["rank_correlation"] for row in each),
-        "ratio": float(style[..., 0].mean() / style[..., 1].mean()),
-    }
-    return report
-
-
-def _agreement(ours: Tensor, theirs: Tensor) -> dict[str, float]:
-    correlation = float(spearmanr(ours.numpy(), theirs.numpy()).statistic)
-    return {"rank_correlation": correlation, "ratio": float(ours.mean() / theirs.mean())}
-
-
-def _content(slim: LossNetwork, full: LossNetwork, photo: Tensor, painted: Tensor) -> list[float]:
-    pair = torch.stack([photo, painted])
-    both = (network(pair, ["relu3_3"])["relu3_3"] for network in (slim, full))
-    return [float(content_loss(features[1:], features[:1])) for features in both]
-
-
-def _styles(slim: LossNetwork, full: LossNetwork, picture: Tensor, images: Tensor) -> list[list[float]]:
-    columns = []
-    for network in (slim, full):
-        targets = {name: gram_matrix(x) for name, x in network(picture, TAPS).items()}
-        losses = []
-        for image in images.split(1):
-            features = network(image, TAPS)
-            losses.append(sum(float(_per_original(style_loss(gram_matrix(features[n]), targets[n]), n)) for n in TAPS))
-        columns.append(losses)
-    return [list(pair) for pair in zip(*columns, strict=True)]
-
-
-def _per_original(loss: Tensor, name: str) -> Tensor:
-    """Return the summed Gram loss as a mean over the entries of the original's Gram matrix, as in ``loss=paper``."""
-    return loss / VGG_CHANNELS[block_of(name) - 1] ** 2
 
 
 def new_student(layers: tuple[str, ...] = ()) -> LossNetwork:
@@ -430,6 +385,7 @@ def write_network(network: LossNetwork, path: Path, *, figures: dict[str, object
         "made_by": "scripts/compress_loss_network.py of the impasto project",
         "made_from": "the VGG-16 weights of Karen Simonyan and Andrew Zisserman, Visual Geometry Group, Oxford",
         "licence": "CC BY 4.0",
+        "command": shlex.join(["python", "scripts/compress_loss_network.py", *sys.argv[1:]]),
         "input": "RGB in [0, 1], minus (0.48235, 0.45882, 0.40784), times 255",
         "figures": figures,
     }
@@ -465,11 +421,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/vgg16_slim"), help="folder of the state and the log")
     parser.add_argument("--output", type=Path, default=SLIM_FILE)
     parser.add_argument("--held-out", type=int, default=6, help="every n-th photo is kept for the figures")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=128, help="side of the training crops in px")
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--batch", type=int, default=5)
+    parser.add_argument("--size", type=int, default=240, help="side of the training crops in px")
     parser.add_argument("--rate", type=float, default=0.01, help="Adam's learning rate relative to a layer's weights")
-    parser.add_argument("--report-every", type=int, default=200)
+    parser.add_argument("--report-every", type=int, default=140)
     parser.add_argument("--start", type=Path, help="state.pt of another work folder to begin the fine-tuning with")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)

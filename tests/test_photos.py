@@ -391,8 +391,26 @@ class TestBrokenPhotos:
         dataset.probe()
         for path in files:
             path.unlink()
-        with pytest.raises(PhotoError, match=r"^17 of the first 33 photos cannot be read \(expected an image file, "):
+        with pytest.raises(PhotoError, match=r"^\d+ of the first \d+ photos cannot be read \(expected an") as caught:
             list(map(dataset.__getitem__, range(100)))
+        bad, tried = (int(number) for number in re.findall(r"\d+", str(caught.value))[:2])
+        assert len(dataset.skipped) == bad
+        assert bad - 1 <= (tried - 1) / 2 < tried / 2 < bad  # one photo earlier it was not most
+
+    @pytest.mark.parametrize("held_out", [False, True])
+    def test_of_which_none_is_left_are_an_error_each_time(self, tmp_path: Path, held_out: bool) -> None:
+        only, other = paint_many(tmp_path, 2)
+        dataset = crops([only], memory=0)
+        assert dataset.is_sound(only)
+        assert not held_out or dataset.is_sound(other)
+        only.unlink()
+        for number in range(2):
+            with raises_whole(
+                PhotoError,
+                f"1 of the first {1 + held_out} photos cannot be read (expected an image file, found nothing at "
+                f"{str(only)!r}: check the path): repair the folder or name another one with data.root=DIR",
+            ):
+                _ = dataset[number]
 
 
 class TestEndlessSampler:

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -201,6 +202,8 @@ class PhotoCrops(Dataset[Tensor]):
         rounds, position = divmod(number, len(self.files))
         pixels = self._read(self.files[self._order(rounds)[position]])
         while pixels is None:
+            if len(self.skipped) >= len(self.files):  # none may be left to find
+                self._give_up()
             pixels = self._read(self.files[random.integers(len(self.files))])
         return pixels
 
@@ -220,6 +223,7 @@ class PhotoCrops(Dataset[Tensor]):
             pixels = _shrink(read_pixels(path, at_least=LARGEST_CROP * self.size), LARGEST_CROP * self.size)
         except (ValueError, OSError) as error:
             self.skipped[path] = str(error)
+            self._sound.discard(path)
             _log.warning("skipped photo %d: %s", len(self.skipped), error)
             self._check_most()
             return None
@@ -233,11 +237,14 @@ class PhotoCrops(Dataset[Tensor]):
     def _check_most(self) -> None:
         """Raise PhotoError where enough photos were tried to say that most are bad."""
         bad, tried = len(self.skipped), len(self.skipped) + len(self._sound)
-        if tried < min(_PROBED, len(self.files)) or bad <= tried / 2:
-            return
+        if tried >= min(_PROBED, len(self.files)) and bad > tried / 2:
+            self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        tried = len(self.skipped) + len(self._sound)
         first = "; ".join(list(self.skipped.values())[:3])
         raise PhotoError(
-            f"{bad} of the first {tried} photos cannot be read ({first}): "
+            f"{len(self.skipped)} of the first {tried} photos cannot be read ({first}): "
             "repair the folder or name another one with data.root=DIR"
         )
 

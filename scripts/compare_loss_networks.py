@@ -1,0 +1,95 @@
+"""Compares how ``vgg16_slim`` and the full VGG-16 judge stylized images.
+
+    python scripts/compare_loss_networks.py --weights vgg16_features.pth --photos PHOTOS runs/*
+
+Every style file paints the photos, at full strength and blended with the photo. For content, and for the style loss
+against each built-in picture, both on the scale of ``loss=paper``, it prints Spearman's rank correlation between the
+two networks' losses over all these images, and the ratio of their means (slim over full).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+from tqdm import tqdm
+
+from impasto.images import find_images, read_image, read_pixels, resize, to_float
+from impasto.learning.features import SLIM_LAYERS, VGG_CHANNELS, LossNetwork, block_of, load_loss_network
+from impasto.learning.losses import content_loss, gram_matrix, style_loss
+from impasto.learning.photos import centre_crop
+from impasto.style_file import load_style
+
+STRENGTHS = (0.4, 0.7, 1.0)
+STYLE_SIZE = 384
+
+
+def paint(photos: Tensor, style_files: Sequence[Path]) -> tuple[Tensor, Tensor]:
+    """Return photos and paintings (K, 3, H, W) side by side: every style at every strength."""
+    before, after = [], []
+    for path in style_files:
+        network = load_style(path).network
+        with torch.inference_mode():
+            painted = torch.cat([network(photo).clamp(0, 1) for photo in torch.split(photos, 1)])
+        for strength in STRENGTHS:
+            before.append(photos)
+            after.append(photos.lerp(painted, strength))
+    return torch.cat(before), torch.cat(after)
+
+
+def content_losses(network: LossNetwork, photos: Tensor, painted: Tensor) -> list[float]:
+    """Return the content loss at relu3_3 of each pair."""
+    losses = []
+    for pair in zip(torch.split(photos, 1), torch.split(painted, 1), strict=True):
+        before, after = (network(image, ["relu3_3"])["relu3_3"] for image in pair)
+        losses.append(float(content_loss(after, before)))
+    return losses
+
+
+def style_losses(network: LossNetwork, picture: Tensor, painted: Tensor) -> list[float]:
+    """Return the style loss of each image against a picture, averaged over the full network's Gram entries."""
+    targets = {name: gram_matrix(x) for name, x in network(picture, SLIM_LAYERS).items()}
+    losses = []
+    for image in torch.split(painted, 1):
+        grams = {name: gram_matrix(x) for name, x in network(image, SLIM_LAYERS).items()}
+        each = [style_loss(grams[n], targets[n]) / VGG_CHANNELS[block_of(n) - 1] ** 2 for n in SLIM_LAYERS]
+        losses.append(float(torch.stack(each).sum()))
+    return losses
+
+
+def agreement(slim: Sequence[float], full: Sequence[float]) -> dict[str, float]:
+    """Return the rank correlation and the ratio of the means."""
+    return {"rank_correlation": float(spearmanr(slim, full).statistic), "ratio": sum(slim) / sum(full)}
+
+
+def main() -> int:
+    """Print the comparison and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("styles", type=Path, nargs="+", help="style files or run folders")
+    parser.add_argument("--weights", type=Path, required=True, help="VGG-16 weights on the 0-255 scale")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--count", type=int, default=6, help="photographs, spread over the folder")
+    arguments = parser.parse_args()
+    networks = [load_loss_network(), load_loss_network("vgg16", weights=arguments.weights)]
+    files = find_images(arguments.photos)
+    chosen = files[:: max(1, len(files) // arguments.count)][: arguments.count]
+    photos = to_float(torch.stack([centre_crop(read_pixels(path, at_least=256), 256) for path in chosen]))
+    before, after = paint(photos, arguments.styles)
+    slim, full = (content_losses(network, before, after) for network in networks)
+    report = {"images": {"count": len(after)}, "content": agreement(slim, full)}
+    pictures = find_images(Path(str(resources.files("impasto.assets"))) / "styles")
+    for path in tqdm(pictures, unit="picture"):
+        picture = resize(read_image(path), short_side=STYLE_SIZE)
+        slim, full = (style_losses(network, picture, after) for network in networks)
+        report[f"style {path.stem}"] = agreement(slim, full)
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -361,7 +361,8 @@ def calibration(readout: Tensor) -> Tensor:
     original, compressed = readout.shape
     values, vectors = torch.linalg.eigh((readout.T @ readout).double())
     root: Tensor = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
-    return (root * (compressed / original) ** 0.5).float()
+    matrix: Tensor = (root * (compressed / original) ** 0.5).float()
+    return matrix
 
 
 def calibrated(fit: Fit) -> LossNetwork:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from impasto.painting.outputs import Job, plan_jobs
 from impasto.painting.stylizer import Stylizer
-from impasto.transformer import find_device
 from impasto.style_file import load_style
+from impasto.transformer import find_device
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from impasto.cli import main
 from impasto.learning.config import Precision, TrainConfig
-from impasto.learning.features import SLIM_FILE
 from impasto.learning.training import choose_precision, clear_run_dir, find_commit, make_module
 from impasto.style_file import load_style
 
@@ -273,7 +272,6 @@ class TestOwnPicturesAndPhotos:
         assert load_style(Path("out, here")).metadata["loss"] == "paper"
 
 
-@pytest.mark.skipif(not SLIM_FILE.is_file(), reason="vgg16_slim.safetensors is not made yet")
 def test_the_loss_network_that_ships_is_the_default(train: Train) -> None:
     assert train("loss_network.weights=null", "budget.steps=1") == 0
     assert load_style(Path("runs/weeping_woman")).metadata["loss_network"] == "vgg16_slim"

@@ -16,15 +16,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from impasto.learning import config as room
+from impasto.learning.command import main, to_config
 from impasto.learning.config import (
     ConfigError,
     Scaling,
     Source,
     TrainConfig,
-    main,
     option_names,
     style_picture,
-    to_config,
     to_yaml,
     validate,
     value_of,

@@ -39,7 +39,7 @@ def _run(words: Sequence[str]) -> int:
         raise ValueError(f"expected a command ({', '.join(COMMANDS)}), got none: see impasto --help")
     command, *rest = words
     if command == "train":
-        from impasto.learning.config import main as train
+        from impasto.learning.command import main as train
 
         return train(rest)
     if command != "stylize" and not command.startswith("-"):

@@ -1,0 +1,150 @@
+"""The command that trains: Hydra reads the options, and every error of it becomes one line."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from impasto.learning.config import ConfigError, TrainConfig, option_names, validate
+
+ConfigStore.instance().store(name="schema", node=TrainConfig)
+
+_PATHS = ("style.image", "style.name", "data.root", "loss_network.weights", "run_dir")
+"""Options whose value is taken to the letter, so that a path may hold spaces, brackets or commas."""
+
+_FLAGS = (
+    *("--help", "--multirun", "--config-dir", "--cfg", "--resolve", "--package", "--info", "--hydra-help", "--version"),
+    *("--run", "--config-name", "--config-path", "--shell-completion"),
+)
+"""Hydra's own words, which begin with dashes; without --experimental-rerun, which reads a pickle."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Read the options, train every style they ask for, and return the exit status.
+
+    Raises:
+        ValueError, TypeError, OSError: bad input, for the caller to print.
+    """
+    # Hydra then raises its errors instead of printing them over several lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    _check_flags(argv)
+    # Hydra's parser wants the options side by side, after its own flags.
+    sys.argv = [sys.argv[0], *(_quote(word) for word in sorted(argv, key=_is_option))]
+    errors: list[ValueError | TypeError | OSError] = []
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://impasto.configs", config_name="train")(
+            lambda raw: _run_job(raw, errors)
+        )()
+    except _Stopped as stopped:
+        return stopped.status
+    except MissingConfigException as error:
+        raise ConfigError(_explain_missing(error)) from error
+    except OverrideParseException as error:
+        raise ConfigError(f"could not read the option {error.override!r}: write NAME=VALUE, without spaces") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error)) from error
+    if len(errors) > 1:
+        raise ValueError(f"{len(errors)} styles were not trained: {'; '.join(map(str, errors))}")
+    if errors:
+        raise errors[0]
+    return 0
+
+
+class _Stopped(BaseException):
+    """Ends a whole sweep: Hydra catches every Exception and goes on with the next style."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def _run_job(raw: DictConfig, errors: list[ValueError | TypeError | OSError]) -> None:
+    """Train one style; bad input is kept for the end, so that a sweep still trains the other styles."""
+    try:
+        config = to_config(raw)
+        validate(config)
+        from impasto.learning.training import run  # noqa: PLC0415 - heavy, and only now is the input known to be good
+
+        status = run(config)
+    except (ValueError, TypeError, OSError) as error:
+        errors.append(error)
+    else:
+        if status != 0:
+            raise _Stopped(status)
+
+
+def to_config(raw: DictConfig) -> TrainConfig:
+    """Return the typed options; raises ConfigError for an unknown or missing one."""
+    try:
+        # By way of plain values: keys that were added with "+" are then unknown ones.
+        plain = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), plain))
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain(error)) from error
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def _check_flags(argv: Sequence[str]) -> None:
+    """Raise ConfigError for an unknown flag, which Hydra answers with half a page."""
+    for word in argv:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and flag not in _FLAGS:
+            raise ConfigError(f"there is no {flag}: {_did_you_mean(flag, _FLAGS)}see --help")
+
+
+def _is_option(word: str) -> bool:
+    return re.match(r"~|\+*\w[^=]*=", word) is not None
+
+
+def _quote(word: str) -> str:
+    """Return a word of the command line with the value of a path option quoted for Hydra's grammar."""
+    name, equals, value = word.partition("=")
+    if name not in _PATHS or not equals or value[:1] in {"'", '"'} or value in {"", "null", "???"}:
+        return word
+    # In Hydra's grammar a backslash means itself, unless a quote follows.
+    escaped = re.sub(r'(\\*)("|$)', lambda match: 2 * match[1] + ("\\" + match[2] if match[2] else ""), value)
+    return f'{name}="{escaped}"'
+
+
+def _explain_missing(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    options = [option for option in error.options or [] if not option.startswith("_")]
+    if not group or not options:
+        return _first_line(error)
+    return f"there is no {group}={name}: {_did_you_mean(name, options)}it can be {', '.join(options)}"
+
+
+def _explain(error: Exception) -> str:
+    """Return one line for an error of Hydra or OmegaConf, naming the closest option for an unknown one."""
+    text = f"{error} {error.__cause__ or ''}"
+    if "Ambiguous value" in text:
+        return f"{_first_line(error)}: to train several, one after the other, add --multirun"
+    full_key = re.search(r"full_key: (\S+)", text)
+    name = full_key[1] if full_key is not None else ""
+    if "issing mandatory value" in text:
+        return f"expected {name}=VALUE, got none: add it to the command"
+    if unknown := re.search(r"Could not override '([^']+)'|Key '[^']+' not in '", text):
+        name = unknown[1] or name
+        return f"there is no option {name!r}: {_did_you_mean(name, option_names())}see --help"
+    return f"{name}: {_first_line(error.__cause__ or error)}" if name else _first_line(error)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return next((line for line in lines if not line.endswith("raised while composing config:")), lines[0])
+
+
+__all__ = ["main", "to_config"]

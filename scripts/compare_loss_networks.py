@@ -51,15 +51,15 @@ def content_losses(network: LossNetwork, photos: Tensor, painted: Tensor) -> lis
     return losses
 
 
-def style_losses(network: LossNetwork, picture: Tensor, painted: Tensor) -> list[float]:
-    """Return the style loss of each image against a picture, averaged over the full network's Gram entries."""
-    targets = {name: gram_matrix(x) for name, x in network(picture, SLIM_LAYERS).items()}
-    losses = []
-    for image in torch.split(painted, 1):
-        grams = {name: gram_matrix(x) for name, x in network(image, SLIM_LAYERS).items()}
-        each = [style_loss(grams[n], targets[n]) / VGG_CHANNELS[block_of(n) - 1] ** 2 for n in SLIM_LAYERS]
-        losses.append(float(torch.stack(each).sum()))
-    return losses
+def grams_of(network: LossNetwork, image: Tensor) -> dict[str, Tensor]:
+    """Return an image's Gram matrices by layer."""
+    return {name: gram_matrix(x) for name, x in network(image, SLIM_LAYERS).items()}
+
+
+def compare_grams(grams: dict[str, Tensor], targets: dict[str, Tensor]) -> float:
+    """Return the style loss, averaged over the entries of the full network's Gram matrices and summed over layers."""
+    each = [style_loss(grams[n], targets[n]) / VGG_CHANNELS[block_of(n) - 1] ** 2 for n in SLIM_LAYERS]
+    return float(torch.stack(each).sum())
 
 
 def agreement(slim: Sequence[float], full: Sequence[float]) -> dict[str, float]:
@@ -75,17 +75,19 @@ def main() -> int:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
     parser.add_argument("--count", type=int, default=6, help="photographs, spread over the folder")
     arguments = parser.parse_args()
-    networks = [load_loss_network(), load_loss_network("vgg16", weights=arguments.weights)]
+    full_network = load_loss_network("vgg16", weights=arguments.weights).to(memory_format=torch.channels_last)
+    networks = [load_loss_network(), full_network]
     files = find_images(arguments.photos)
     chosen = files[:: max(1, len(files) // arguments.count)][: arguments.count]
     photos = to_float(torch.stack([centre_crop(read_pixels(path, at_least=256), 256) for path in chosen]))
     before, after = paint(photos, arguments.styles)
     slim, full = (content_losses(network, before, after) for network in networks)
     report = {"images": {"count": len(after)}, "content": agreement(slim, full)}
-    pictures = find_images(Path(str(resources.files("impasto.assets"))) / "styles")
-    for path in tqdm(pictures, unit="picture"):
+    grams = [[grams_of(network, image) for image in tqdm(torch.split(after, 1))] for network in networks]
+    for path in find_images(Path(str(resources.files("impasto.assets"))) / "styles"):
         picture = resize(read_image(path), short_side=STYLE_SIZE)
-        slim, full = (style_losses(network, picture, after) for network in networks)
+        targets = [grams_of(network, picture) for network in networks]
+        slim, full = ([compare_grams(each, target) for each in own] for own, target in zip(grams, targets, strict=True))
         report[f"style {path.stem}"] = agreement(slim, full)
     print(json.dumps(report, indent=2))
     return 0

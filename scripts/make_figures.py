@@ -37,7 +37,7 @@ def make_hero(run: Path, photo: Tensor) -> Tensor:
 
 
 def make_gallery(runs: list[Path], photos: list[Tensor]) -> Tensor:
-    """Return a sheet with style picture and painted photos for every run, below a row of the photos themselves."""
+    """Return a sheet with the style picture and the painted photos for every run."""
     entries = []
     for run in runs:
         stylizer = Stylizer(load_style(run))

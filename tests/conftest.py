@@ -1,5 +1,6 @@
 """What several rooms' tests need: a tiny style, saved, and a loss network's weights."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch import nn
 from impasto.learning.features import SLIM_CHANNELS, SLIM_DEPTHS, SLIM_LAYERS, LossNetwork
 from impasto.style_file import save_style
 from impasto.transformer import TransformerNet
+
+# A shell that runs the tests in the background ignores Ctrl-C for them, and for all they start: then tests of Ctrl-C hang.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from impasto.learning.features import SLIM_CHANNELS, SLIM_DEPTHS, SLIM_LAYERS, L
 from impasto.style_file import save_style
 from impasto.transformer import TransformerNet
 
-# A shell that runs the tests in the background ignores Ctrl-C for them, and for all they start: then tests of Ctrl-C hang.
+# A shell that runs the tests in the background makes them, and all they start, ignore Ctrl-C: tests of it would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

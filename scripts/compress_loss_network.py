@@ -279,7 +279,7 @@ def measure_unexplained(fit: Fit, teacher: LossNetwork, images: Tensor) -> dict[
 
 
 def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *, arguments: argparse.Namespace) -> None:
-    """Minimise the unexplained variance with Adam, resuming from and saving to the work folder."""
+    """Minimise the unexplained variance, resuming from and saving to the work folder."""
     state_file = arguments.work / "state.pt"
     optimizers = make_optimizers(fit)
     first = 0
@@ -425,7 +425,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--size", type=int, default=240, help="side of the training crops in px")
-    parser.add_argument("--rate", type=float, default=0.01, help="Adam's learning rate relative to a layer's weights")
+    parser.add_argument("--rate", type=float, default=0.01, help="learning rate relative to the size of the weights")
     parser.add_argument("--report-every", type=int, default=140)
     parser.add_argument("--start", type=Path, help="state.pt of another work folder to begin the fine-tuning with")
     parser.add_argument("--seed", type=int, default=0)

@@ -51,14 +51,14 @@ from impasto.transformer import TransformerNet
 
 TAPS = SLIM_LAYERS
 RIDGE = 1e-4
-"""Ridge of the regressions, relative to the mean of the diagonal."""
+"""Ridge of the regressions, relative to the size of each unknown's inputs."""
 
 
 # ---- images to fit on -------------------------------------------------------------------------------------------
 
 
 class Crops:
-    """Random training images: image ``i`` of the run depends on the seed and ``i`` alone."""
+    """Random training images: a batch depends on its seed alone."""
 
     def __init__(
         self, photos: Sequence[Tensor], pictures: Sequence[Tensor], painters: Sequence[TransformerNet], *, size: int
@@ -427,7 +427,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=240, help="side of the training crops in px")
     parser.add_argument("--rate", type=float, default=0.01, help="learning rate relative to the size of the weights")
     parser.add_argument("--report-every", type=int, default=140)
-    parser.add_argument("--start", type=Path, help="state.pt of another work folder to begin the fine-tuning with")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
@@ -452,7 +451,7 @@ def main() -> int:
 
     began = time.monotonic()
     fit = start(teacher, crops, arguments=arguments)
-    log(arguments.work, {"step": 0, "unexplained_held_out": measure_unexplained(fit, teacher, held_out)})
+    log(arguments.work, {"at_start_unexplained_held_out": measure_unexplained(fit, teacher, held_out)})
     fine_tune(fit, teacher, crops, held_out, arguments=arguments)
     fit.student.requires_grad_(False)
     for name, readout in fit_readout(fit.student, teacher, crops.batch(256, seed=arguments.seed)).items():
@@ -464,13 +463,13 @@ def main() -> int:
 
 
 def start(teacher: LossNetwork, crops: Crops, *, arguments: argparse.Namespace) -> Fit:
-    """Return the fit after step 1, or with blank values where a saved state is about to replace them."""
+    """Return the fit as the work folder keeps it, or after step 1 where it is empty."""
     student = new_student()
     blank = {name: torch.empty(VGG_CHANNELS[block_of(name) - 1], SLIM_CHANNELS[block_of(name) - 1]) for name in TAPS}
     fit = Fit(student, nn.ParameterDict(blank))
-    saved = [path for path in (arguments.work / "state.pt", arguments.start) if path is not None and path.exists()]
-    if saved:
-        fit.load(torch.load(saved[0], weights_only=True)["fit"])
+    state_file = arguments.work / "state.pt"
+    if state_file.exists():
+        fit.load(torch.load(state_file, weights_only=True)["fit"])
     else:
         images = crops.batch(128, seed=arguments.seed)
         initialise(student, teacher, images, seed=arguments.seed)

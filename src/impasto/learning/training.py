@@ -91,7 +91,7 @@ def train(config: TrainConfig) -> TrainingResult:
     module = make_module(config, style).to(device)
     precision, step_seconds = choose_precision(config, module, device)
     run_dir = clear_run_dir(Path(config.run_dir).expanduser())
-    print(describe_plan(config, photos=photos, device=device, precision=precision, step_seconds=step_seconds))
+    print(describe_plan(config, module, photos=photos, precision=precision, step_seconds=step_seconds))
     with written_whole(run_dir / "config.yaml") as temporary:
         temporary.write_text(to_yaml(config), encoding="utf-8")
     previews = Previews(style, photos.held_out_photos(384), every=config.budget.previews)
@@ -277,21 +277,21 @@ def clear_run_dir(run_dir: Path) -> Path:
 
 
 def describe_plan(
-    config: TrainConfig, *, photos: PhotoDataModule, device: torch.device, precision: Precision, step_seconds: float
+    config: TrainConfig, module: StyleModule, *, photos: PhotoDataModule, precision: Precision, step_seconds: float
 ) -> str:
     """Return what the training will do, a line each."""
-    budget, width = config.budget, config.network.width
-    parameters = count_parameters(TransformerNet(width))
+    budget = config.budget
+    parameters = count_parameters(module.transformer)
     expected = _minutes(step_seconds * budget.steps)
     return (
         f"style          {config.style.name}: {style_picture(config.style.image)} at {config.style.size} px\n"
         f"photos         {photos.describe()}\n"
-        f"transformer    width {width}, {parameters:,} parameters\n"
+        f"transformer    width {config.network.width}, {parameters:,} parameters\n"
         f"loss network   {config.loss_network.name}\n"
         f"loss           {config.loss.scaling.value}: content {config.loss.content_weight:g}, "
         f"style {config.loss.style_weight * config.style.strength:g}, tv {config.loss.tv_weight:g}\n"
         f"steps          {budget.steps} of {budget.batch_size} photos at {budget.image_size} px\n"
-        f"device         {device}, {precision.value}\n"
+        f"device         {module.device}, {precision.value}\n"
         f"expected time  {expected}\n"
         f"run folder     {config.run_dir} (watch it: tensorboard --logdir {Path(config.run_dir).parent})"
     )

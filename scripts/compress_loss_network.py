@@ -25,7 +25,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -190,12 +192,20 @@ def refit(
     for x, y in zip(inputs, targets, strict=True):
         channels = x.shape[1]
         chosen = torch.randint(x.shape[2] * x.shape[3], (positions,), generator=generator)
-        patches = F.unfold(x, 3, padding=1)[..., chosen].transpose(0, 1).flatten(1)  # (9 c_in, n · positions)
+        patches = take_patches(x, chosen).transpose(0, 1).flatten(1)  # (9 c_in, n · positions)
         patches = torch.cat([patches, torch.ones_like(patches[:1])]).double()
         wanted = y.flatten(2)[..., chosen].transpose(0, 1).flatten(1).double()
         left, right = left + patches @ patches.T, right + patches @ wanted.T
     solution = solve_ridge(left, right)
     return solution[:-1].T.reshape(-1, channels, 3, 3).float(), solution[-1].float()
+
+
+def take_patches(x: Tensor, chosen: Tensor) -> Tensor:
+    """Return the 3x3 patches (N, 9 C, P) around P positions, numbered row by row; ``F.unfold`` would make all."""
+    rows, columns = chosen // x.shape[3], chosen % x.shape[3]
+    padded = F.pad(x, (1, 1, 1, 1))
+    shifted = [padded[:, :, rows + i, columns + j] for i in range(3) for j in range(3)]
+    return torch.stack(shifted, dim=2).flatten(1, 2)
 
 
 def solve_ridge(left: Tensor, right: Tensor) -> Tensor:
@@ -227,7 +237,6 @@ class Fit:
 
     student: LossNetwork
     readouts: nn.ParameterDict
-    matrices: Sequence[tuple[nn.Parameter, nn.Parameter]] = ()
 
     def parameters(self) -> list[nn.Parameter]:
         """Return the student's and the readouts' parameters."""
@@ -250,7 +259,8 @@ def unexplained(
     errors = {}
     for name in TAPS:
         predicted = F.conv2d(ours[name], readouts[name][:, :, None, None])
-        errors[name] = (predicted.float() - theirs[name].float()).square().mean() / variance[name]
+        with torch.autocast("cpu", enabled=False):  # which would copy both to float32: half of a step's time
+            errors[name] = F.mse_loss(predicted, theirs[name]).float() / variance[name]
     return errors
 
 
@@ -281,67 +291,104 @@ def measure_unexplained(fit: Fit, teacher: LossNetwork, images: Tensor) -> dict[
 def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *, arguments: argparse.Namespace) -> None:
     """Minimise the unexplained variance, resuming from and saving to the work folder."""
     state_file = arguments.work / "state.pt"
-    optimizers = make_optimizers(fit)
+    mover = Mover(fit)
     first = 0
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        mover.load(state["optimizers"])
         first = int(state["step"])
+    else:
+        save_state(state_file, fit, mover, step=0)
     variance = measure_variance(teacher, crops.batch(64, seed=arguments.seed))
+    lessons = Lessons(teacher, crops, count=arguments.batch, seed=arguments.seed + 1)
     progress = tqdm(range(first, arguments.steps), initial=first, total=arguments.steps, desc="fit", unit="step")
     for step in progress:
         rate = arguments.rate * schedule(step, arguments.steps)
-        errors = fit_step(fit, teacher, crops.batch(arguments.batch, seed=arguments.seed + 1 + step), variance)
-        take_step(fit, optimizers, rate=rate)
+        errors = fit_step(fit, *lessons.at(step), variance)
+        mover.move(rate)
         progress.set_postfix_str(" ".join(f"{float(e):.3f}" for e in errors.values()))
         if (step + 1) % arguments.report_every == 0 or step + 1 == arguments.steps:
             figures = {name: round(value, 4) for name, value in measure_unexplained(fit, teacher, held_out).items()}
             log(arguments.work, {"step": step + 1, "rate": rate, "unexplained_held_out": figures})
-            with written_whole(state_file) as temporary:
-                states = [optimizer.state_dict() for optimizer in optimizers]
-                torch.save({"fit": fit.state(), "optimizers": states, "step": step + 1}, temporary)
+            save_state(state_file, fit, mover, step=step + 1)
 
 
-def make_optimizers(fit: Fit) -> tuple[torch.optim.Optimizer, ...]:
-    """Return Muon for the matrices and Adam for the biases, each with rates relative to the size of what it changes.
+def save_state(path: Path, fit: Fit, mover: "Mover", *, step: int) -> None:
+    """Write everything that a run needs to go on from this step."""
+    with written_whole(path) as temporary:
+        torch.save({"fit": fit.state(), "optimizers": mover.state(), "step": step}, temporary)
+
+
+class Mover:
+    """Moves a fit's parameters by Muon (the matrices) and Adam (the biases), at rates relative to their sizes.
 
     Features are strongly correlated, so the regression is badly conditioned: Muon's orthogonalised steps get further
     than Adam's in the same time.
     """
-    matrices, biases = [], []
-    for parameter in fit.parameters():
-        scale = float(parameter.detach().square().mean().sqrt())
-        if parameter.ndim == 1:
-            biases.append({"params": [parameter], "scale": scale})
-            continue
-        # A view (c_out, c_in · 9) of the same memory: Muon takes matrices only.
-        matrix = nn.Parameter(parameter.detach().view(len(parameter), -1))
-        matrices.append({"params": [matrix], "scale": scale * max(matrix.shape) ** 0.5, "of": parameter})
-    muon = torch.optim.Muon([{k: v for k, v in group.items() if k != "of"} for group in matrices], weight_decay=0.0)
-    fit.matrices = [(group["params"][0], group["of"]) for group in matrices]
-    return muon, torch.optim.Adam(biases)
+
+    def __init__(self, fit: Fit) -> None:
+        # Muon takes matrices only: each is a view (c_out, c_in · 9) of a parameter's own memory.
+        self.matrices = {p: nn.Parameter(p.detach().view(len(p), -1)) for p in fit.parameters() if p.ndim > 1}
+        self.biases = [p for p in fit.parameters() if p.ndim == 1]
+        groups = [{"params": [m], "scale": _size(m) * max(m.shape) ** 0.5} for m in self.matrices.values()]
+        adam = torch.optim.Adam([{"params": [bias], "scale": _size(bias)} for bias in self.biases])
+        muon = torch.optim.Muon(groups, weight_decay=0.0)
+        self.optimizers: tuple[torch.optim.Optimizer, ...] = (muon, adam)
+
+    def move(self, rate: float) -> None:
+        """Change every parameter by about ``rate`` times its size, and forget its gradient."""
+        for parameter, matrix in self.matrices.items():
+            matrix.grad = parameter.grad.reshape(matrix.shape) if parameter.grad is not None else None
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["scale"]
+            optimizer.step()
+        for parameter in (*self.matrices, *self.biases):
+            parameter.grad = None
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return everything that a later run needs."""
+        return [optimizer.state_dict() for optimizer in self.optimizers]
+
+    def load(self, state: Sequence[dict[str, Any]]) -> None:
+        """Take up what ``state`` returned."""
+        for optimizer, saved in zip(self.optimizers, state, strict=True):
+            optimizer.load_state_dict(saved)
 
 
-def take_step(fit: Fit, optimizers: Sequence[torch.optim.Optimizer], *, rate: float) -> None:
-    """Move every parameter by about ``rate`` times its size."""
-    for matrix, parameter in fit.matrices:
-        if parameter.grad is not None:
-            matrix.grad = parameter.grad.reshape(matrix.shape)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        optimizer.step()
-    for parameter in fit.parameters():
-        parameter.grad = None
+def _size(parameter: Tensor) -> float:
+    return float(parameter.detach().square().mean().sqrt())
 
 
-def fit_step(fit: Fit, teacher: LossNetwork, images: Tensor, variance: dict[str, float]) -> dict[str, Tensor]:
+class Lessons:
+    """Batches with the original's features: every fourth step sees a new batch, the others one of the last few.
+
+    The original's features cost as much as the step itself, and the photographs come back anyway.
+    """
+
+    REUSE, KEPT = 4, 60
+
+    def __init__(self, teacher: LossNetwork, crops: Crops, *, count: int, seed: int) -> None:
+        self.teacher, self.crops, self.count, self.seed = teacher, crops, count, seed
+        self._batch = lru_cache(self.KEPT)(self._new_batch)
+
+    def at(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return images (count, 3, size, size) and the features of the original at the taps, in bfloat16."""
+        number = step // self.REUSE
+        if step % self.REUSE:
+            generator = torch.Generator().manual_seed(self.seed + step)
+            number -= _integer(generator, min(number + 1, self.KEPT))
+        return self._batch(number)
+
+    def _new_batch(self, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        images = self.crops.batch(self.count, seed=self.seed + number).to(memory_format=torch.channels_last)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            return images, self.teacher(images, TAPS)
+
+
+def fit_step(fit: Fit, images: Tensor, theirs: dict[str, Tensor], variance: dict[str, float]) -> dict[str, Tensor]:
     """Return the unexplained fractions of one batch, with their gradients in place."""
     with torch.autocast("cpu", torch.bfloat16):
-        with torch.no_grad():
-            theirs = teacher(images, TAPS)
-        images = images.to(memory_format=torch.channels_last)
         errors = unexplained(fit.student(images, TAPS), theirs, fit.readouts, variance)
     torch.stack(list(errors.values())).sum().backward()  # type: ignore[no-untyped-call]
     return {name: error.detach() for name, error in errors.items()}

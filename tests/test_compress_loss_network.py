@@ -3,7 +3,17 @@
 import torch
 
 from impasto.learning.losses import content_loss, gram_matrix, style_loss
-from scripts.compress_loss_network import calibration, choose_channels, refit, schedule, solve_ridge
+from scripts.compress_loss_network import (
+    Crops,
+    Lessons,
+    calibration,
+    choose_channels,
+    new_student,
+    refit,
+    schedule,
+    solve_ridge,
+    take_patches,
+)
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -57,3 +67,18 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert schedule(50, 1000) > 0.99
     assert abs(schedule(500, 1000) - 0.5) < 1e-6
     assert schedule(1000, 1000) < 1e-6
+
+
+def test_patches_are_those_of_unfold() -> None:
+    features, chosen = random(2, 3, 5, 7), torch.tensor([0, 6, 17, 34, 17])
+    everywhere = torch.nn.functional.unfold(features, 3, padding=1)
+    assert torch.equal(take_patches(features, chosen), everywhere[..., chosen])
+
+
+def test_lessons_depend_on_the_step_alone_and_come_back() -> None:
+    photos = [torch.randint(256, (3, 40, 40), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)]
+    crops = Crops(photos, [], [], size=16)
+    lessons, again = (Lessons(new_student(), crops, count=1, seed=3) for _ in range(2))
+    images = [lessons.at(step)[0] for step in range(12)]
+    assert torch.equal(again.at(9)[0], images[9])
+    assert len({float(image.sum()) for image in images}) == 3, "one new batch every four steps"

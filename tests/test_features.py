@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import socket
@@ -173,10 +174,11 @@ class TestFrozen:
         torch.testing.assert_close(torch.autograd.grad(ours, images), torch.autograd.grad(theirs, images))
 
 
-def torchvision_file(path: Path, name: str) -> Path:
+def torchvision_file(path: Path, name: str, pretrained: str | None = None) -> Path:
     """A state dict in torchvision's names and shapes, small on disk: every tensor is one number seen many times.
 
-    The first convolution lets the three input channels pass, so that relu1_1 shows what the network was given.
+    The first convolution lets the three input channels pass, so that relu1_1 shows what the network was given. With
+    ``pretrained``, it has that file's classifier, or what stands in its place.
     """
     with torch.device("meta"):
         shapes = LossNetwork(VGG_DEPTHS[name], VGG_CHANNELS, mean=(0.0,) * 3, std=(1.0,) * 3).state_dict()
@@ -188,7 +190,8 @@ def torchvision_file(path: Path, name: str) -> Path:
     }
     state["features.0.weight"], state["features.0.bias"] = torch.zeros(64, 3, 3, 3), torch.zeros(64)
     state["features.0.weight"][range(3), range(3), 1, 1] = 1
-    state["classifier.6.bias"] = torch.zeros(1000)  # not of interest, but in torchvision's files
+    if pretrained is not None:
+        state["classifier.6.bias"] = torch.full((1000,), math.nan if pretrained == "IMAGENET1K_FEATURES" else 0.0)
     torch.save(state, path)
     return path
 
@@ -214,7 +217,7 @@ class TestWeights:
     def test_each_set_of_weights_gets_the_input_it_was_trained_on(
         self, tmp_path: Path, name: str, pretrained: str | None
     ) -> None:
-        path = torchvision_file(tmp_path / "weights.pth", name)
+        path = torchvision_file(tmp_path / "weights.pth", name, pretrained)
         network = load_loss_network(name, weights=path, pretrained=pretrained)
         image = torch.tensor([0.9, 0.6, 0.5]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
         given = network(image, ["relu1_1"])["relu1_1"][0, :3, 2, 2]
@@ -225,6 +228,22 @@ class TestWeights:
         else:
             expected = torch.tensor([(0.9 - 0.485) / 0.229, (0.6 - 0.456) / 0.224, (0.5 - 0.406) / 0.225])
             torch.testing.assert_close(given, expected)
+
+    @pytest.mark.parametrize(
+        ("asked", "got"),
+        [
+            (None, "IMAGENET1K_V1"),
+            ("IMAGENET1K_FEATURES", "IMAGENET1K_V1"),
+            ("IMAGENET1K_V1", "IMAGENET1K_FEATURES"),
+        ],
+    )
+    def test_weights_of_the_other_training_run(self, tmp_path: Path, asked: str | None, got: str) -> None:
+        path = torchvision_file(tmp_path / "weights.pth", "vgg16", got)
+        message = message_of(LossNetworkFileError, lambda: load_loss_network("vgg16", weights=path, pretrained=asked))
+        assert message == (
+            f"expected other weights at {str(path)!r}, got VGG-16's {got}, which have another input scale: "
+            f"add loss_network.pretrained={got}"
+        )
 
     def test_an_unknown_network(self) -> None:
         assert message_of(ValueError, lambda: load_loss_network("vgg17")) == (

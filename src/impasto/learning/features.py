@@ -186,7 +186,10 @@ def load_loss_network(
     source = find_pretrained(name, pretrained)
     network = LossNetwork(VGG_DEPTHS[name], VGG_CHANNELS, mean=source.mean, std=source.std)
     path = weights if weights is not None else fetch(source)
-    _load_convolutions(network, _torchvision_names(read_weights(path), network.order), path=path)
+    tensors = read_weights(path)
+    if name == "vgg16":
+        _check_training_run(tensors, source, path=path)
+    _load_convolutions(network, _torchvision_names(tensors, network.order), path=path)
     return network
 
 
@@ -260,6 +263,22 @@ def _check_hash(path: Path) -> None:
         raise LossNetworkFileError(
             f"expected a file whose SHA-256 begins with {match[1]} at {str(path)!r}, got {digest[:8]}: "
             "it is damaged, delete it and fetch it again"
+        )
+
+
+def _check_training_run(tensors: Mapping[str, Tensor], source: Pretrained, *, path: Path) -> None:
+    """Raise where VGG-16's classifier shows that the file holds torchvision's other weights, of another input scale.
+
+    ``IMAGENET1K_FEATURES`` has no valid values there. A file without the classifier is taken at its word.
+    """
+    classifier = tensors.get("classifier.6.bias")
+    if classifier is None or path.name == source.file_name:
+        return
+    found = "IMAGENET1K_V1" if bool(classifier.isfinite().all()) else "IMAGENET1K_FEATURES"
+    if PRETRAINED["vgg16", found] != source:
+        raise LossNetworkFileError(
+            f"expected other weights at {str(path)!r}, got VGG-16's {found}, which have another input scale: "
+            f"add loss_network.pretrained={found}"
         )
 
 

@@ -264,28 +264,22 @@ def unexplained(
     return errors
 
 
-def measure_variance(teacher: LossNetwork, images: Tensor) -> dict[str, float]:
-    """Return the variance of the original's features around their channel's mean, averaged over the channels."""
-    count, first, second = 0, dict.fromkeys(TAPS, torch.zeros(())), dict.fromkeys(TAPS, torch.zeros(()))
+@torch.no_grad()
+def measure(fit: Fit, teacher: LossNetwork, images: Tensor) -> tuple[dict[str, float], dict[str, float]]:
+    """Return, by tap, the fraction of variance unexplained over all these images, and the variance.
+
+    The variance is that of the original's features around their channel's mean, averaged over the channels.
+    """
+    errors, squares, means = ({name: torch.zeros(()) for name in TAPS} for _ in range(3))
     for chunk in torch.split(images, 8):
-        features = teacher(chunk, TAPS)
-        count += len(chunk)
-        for name in TAPS:
-            first[name] = first[name] + features[name].mean((2, 3)).sum(0)
-            second[name] = second[name] + features[name].square().mean((2, 3)).sum(0)
-    return {name: float((second[name] / count - (first[name] / count).square()).mean()) for name in TAPS}
-
-
-def measure_unexplained(fit: Fit, teacher: LossNetwork, images: Tensor) -> dict[str, float]:
-    """Return the fraction of variance unexplained at every tap, over all these images."""
-    variance = measure_variance(teacher, images)
-    totals = dict.fromkeys(TAPS, 0.0)
-    with torch.no_grad():
-        for chunk in torch.split(images, 8):
-            errors = unexplained(fit.student(chunk, TAPS), teacher(chunk, TAPS), fit.readouts, variance)
-            for name in TAPS:
-                totals[name] += float(errors[name]) * len(chunk)
-    return {name: total / len(images) for name, total in totals.items()}
+        theirs, part = teacher(chunk, TAPS), len(chunk) / len(images)
+        chunk_errors = unexplained(fit.student(chunk, TAPS), theirs, fit.readouts, dict.fromkeys(TAPS, 1.0))
+        for name, features in theirs.items():
+            errors[name] = errors[name] + part * chunk_errors[name]
+            squares[name] = squares[name] + part * features.square().mean()
+            means[name] = means[name] + part * features.mean((0, 2, 3))
+    variance = {name: float(squares[name] - means[name].square().mean()) for name in TAPS}
+    return {name: float(errors[name]) / variance[name] for name in TAPS}, variance
 
 
 def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *, arguments: argparse.Namespace) -> None:
@@ -299,7 +293,7 @@ def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *,
         first = int(state["step"])
     else:
         save_state(state_file, fit, mover, step=0)
-    variance = measure_variance(teacher, crops.batch(64, seed=arguments.seed))
+    _, variance = measure(fit, teacher, crops.batch(64, seed=arguments.seed))
     lessons = Lessons(teacher, crops, count=arguments.batch, seed=arguments.seed + 1)
     progress = tqdm(range(first, arguments.steps), initial=first, total=arguments.steps, desc="fit", unit="step")
     for step in progress:
@@ -308,8 +302,7 @@ def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *,
         mover.move(rate)
         progress.set_postfix_str(" ".join(f"{float(e):.3f}" for e in errors.values()))
         if (step + 1) % arguments.report_every == 0 or step + 1 == arguments.steps:
-            figures = {name: round(value, 4) for name, value in measure_unexplained(fit, teacher, held_out).items()}
-            log(arguments.work, {"step": step + 1, "rate": rate, "unexplained_held_out": figures})
+            log(arguments.work, {"step": step + 1, "rate": rate, **report(fit, teacher, held_out)})
             save_state(state_file, fit, mover, step=step + 1)
 
 
@@ -442,6 +435,12 @@ def write_network(network: LossNetwork, path: Path, *, figures: dict[str, object
         safetensors.torch.save_file(tensors, temporary, metadata={"impasto": json.dumps(story)})
 
 
+def report(fit: Fit, teacher: LossNetwork, held_out: Tensor) -> dict[str, object]:
+    """Return the figures of the log: what is left unexplained of photos held out of the fit."""
+    unexplained_parts, _ = measure(fit, teacher, held_out)
+    return {"unexplained_held_out": {name: round(value, 4) for name, value in unexplained_parts.items()}}
+
+
 def log(work: Path, row: dict[str, object]) -> None:
     """Append a row of figures to the log and print it."""
     line = json.dumps(row)
@@ -469,11 +468,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/vgg16_slim"), help="folder of the state and the log")
     parser.add_argument("--output", type=Path, default=SLIM_FILE)
     parser.add_argument("--held-out", type=int, default=6, help="every n-th photo is kept for the figures")
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--size", type=int, default=240, help="side of the training crops in px")
-    parser.add_argument("--rate", type=float, default=0.01, help="learning rate relative to the size of the weights")
-    parser.add_argument("--report-every", type=int, default=140)
+    parser.add_argument("--rate", type=float, default=0.005, help="learning rate relative to the size of the weights")
+    parser.add_argument("--report-every", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
@@ -498,12 +497,12 @@ def main() -> int:
 
     began = time.monotonic()
     fit = start(teacher, crops, arguments=arguments)
-    log(arguments.work, {"at_start_unexplained_held_out": measure_unexplained(fit, teacher, held_out)})
+    log(arguments.work, {"step": "start", **report(fit, teacher, held_out)})
     fine_tune(fit, teacher, crops, held_out, arguments=arguments)
     fit.student.requires_grad_(False)
     for name, readout in fit_readout(fit.student, teacher, crops.batch(256, seed=arguments.seed)).items():
         fit.readouts[name].data.copy_(readout)
-    figures: dict[str, object] = {"unexplained_held_out": measure_unexplained(fit, teacher, held_out)}
+    figures = report(fit, teacher, held_out)
     write_network(calibrated(fit), arguments.output, figures=figures)
     log(arguments.work, {**figures, "minutes": round((time.monotonic() - began) / 60, 1)})
     return 0

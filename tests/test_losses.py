@@ -290,6 +290,11 @@ class TestPerceptualLoss:
         for name, value in vars(one).items():
             torch.testing.assert_close(getattr(two, name), value)
 
+    def test_its_targets_follow_it_to_a_device_and_are_not_trained(self) -> None:
+        loss = perceptual_loss("balanced").to("meta")
+        assert {gram.device.type for gram in loss.style_grams.values()} == {"meta"}
+        assert not any(parameter.requires_grad for parameter in loss.parameters())
+
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
     @pytest.mark.parametrize("scaling", ["paper", "balanced"])
     def test_it_is_float32_and_finite_in_half_precision(self, scaling: Scaling, dtype: torch.dtype) -> None:

@@ -80,6 +80,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory, slim_weights: Path) -> It
         yield Finished(top / "runs" / "mosaic", top / "runs" / "mosaic-1", out.getvalue(), err.getvalue())
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_training_on_a_gpu(tmp_path: Path, slim_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    words = [word for word in TINY if word not in ("device=cpu", "precision=fp32")]
+    assert main(["train", "style=mosaic", f"loss_network.weights={slim_weights}", "device=cuda", *words]) == 0
+    assert load_style(tmp_path / "runs" / "mosaic").metadata["steps"] == 6
+
+
 def names_in(folder: Path) -> list[str]:
     """What is in a folder; the names of TensorBoard's files, which hold time and machine, are cut."""
     return sorted(name[:19] if name.startswith("events.out.tfevents") else name for name in os.listdir(folder))

@@ -102,7 +102,8 @@ class PerceptualLoss(nn.Module):
         scaling: Scaling,
     ) -> None:
         super().__init__()
-        self.style_grams = dict(style_grams)
+        # Constants, but parameters: they follow the module to its device.
+        self.style_grams = nn.ParameterDict({name: nn.Parameter(gram, False) for name, gram in style_grams.items()})
         self.content_layers, self.style_layers = dict(content_layers), dict(style_layers)
         self.content_weight, self.style_weight, self.tv_weight = content_weight, style_weight, tv_weight
         self.scaling = scaling

@@ -119,16 +119,24 @@ class StyleModule(LightningModule):
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Take the step, then move the average towards the weights; early on faster: it forgets the random start."""
+        """Take the step, then let the average follow."""
         super().optimizer_step(*args, **kwargs)
+        self.move_average()
+
+    def move_average(self) -> None:
+        """Move the average towards the weights; early on faster: it forgets the random start."""
         decay = min(self.average_decay, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.transformer.parameters()), 1 - decay)
 
     def on_fit_start(self) -> None:
         """Move to the device what Lightning does not know of."""
+        self.judge_to(self.device)
+
+    def judge_to(self, device: torch.device) -> None:
+        """Move the loss network and the loss, with its style Gram matrices, to a device."""
         for part in self.judge:
-            part.to(self.device)
+            part.to(device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the plain metadata that make a checkpoint usable as a style file."""

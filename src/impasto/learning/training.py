@@ -243,8 +243,7 @@ def choose_precision(config: TrainConfig, module: StyleModule, device: torch.dev
 def time_step(module: StyleModule, batch: Tensor, precision: Precision) -> float:
     """Return the seconds of one forward and backward pass, the second of two; nothing is changed."""
     seconds = 0.0
-    for part in module.judge:
-        part.to(batch.device)
+    module.judge_to(batch.device)
     for _ in range(2):
         began = time.perf_counter()
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision is Precision.bf16):
@@ -334,6 +333,7 @@ def export(
 
 def measure_losses(module: StyleModule, photos: PhotoDataModule) -> dict[str, float]:
     """Return the averaged weights' unweighted losses and their weighted total on the held-out photos."""
+    module.judge_to(module.device)  # Lightning has moved the module off a GPU
     rows = []
     with torch.inference_mode():
         for batch in photos.val_dataloader():

@@ -1,0 +1,264 @@
+"""Times a training step against a plain one, written from the public design alone.
+
+    python scripts/benchmark.py train
+    python scripts/benchmark.py train --width 32 --loss-network vgg16 --batch 1 4 --size 256 512 --json report.json
+
+The plain step: a transformer of width 32 and the full VGG-16, both float32 and eager; photo and painting both go
+through VGG up to relu4_3; Gram matrices by ``bmm`` with autograd's own backward; Adam. The two take turns in one
+process, at the same batch and image size, on the same photos. Weights are random: they do not change the time.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from hydra import compose, initialize_config_module
+from torch import Tensor
+from tqdm import tqdm
+
+from impasto.images import to_float
+from impasto.learning.command import to_config
+from impasto.learning.config import Precision, TrainConfig
+from impasto.learning.features import PRETRAINED, VGG_CHANNELS, VGG_DEPTHS, LossNetwork, load_loss_network
+from impasto.learning.module import StyleModule
+from impasto.learning.training import choose_precision, make_loss
+from impasto.transformer import TransformerNet, find_device
+
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+WARM_UP = 2
+"""Steps before the clock starts."""
+
+Step = Callable[[Tensor], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed; ``precision`` is that of our step, the plain one is float32."""
+
+    batch: int
+    size: int
+    width: int
+    loss_network: str
+    precision: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians over the rounds; the spread is that of the rounds' own ratios, smallest and largest."""
+
+    case: Case
+    seconds: float
+    plain_seconds: float
+    ratio: float
+    spread: tuple[float, float]
+    images_per_second: float
+    peak_mib: float
+    plain_peak_mib: float
+
+
+# ---- the two steps ----------------------------------------------------------------------------------------------
+
+
+def plain_step(case: Case) -> Step:
+    """Return a training step as a first reading of the paper would write it."""
+    device = torch.device(case.device)
+    transformer, network = TransformerNet(32).to(device), random_vgg16().to(device)
+    optimizer = torch.optim.Adam(transformer.parameters(), lr=1e-3)
+    with torch.no_grad():
+        style = torch.rand(1, 3, 384, 384, device=device)
+        targets = {name: plain_gram(x) for name, x in network(style, STYLE_LAYERS).items()}
+
+    def step(photos: Tensor) -> None:
+        optimizer.zero_grad()
+        painted = transformer(photos)
+        before, after = network(photos, STYLE_LAYERS), network(painted, STYLE_LAYERS)
+        loss = torch.nn.functional.mse_loss(after["relu3_3"], before["relu3_3"])
+        for name in STYLE_LAYERS:
+            gram = plain_gram(after[name])
+            loss = loss + 5 * torch.nn.functional.mse_loss(gram, targets[name].expand_as(gram))
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def plain_gram(features: Tensor) -> Tensor:
+    """Return the Gram matrices (N, C, C) over C·H·W."""
+    count, channels, height, width = features.shape
+    flat = features.view(count, channels, height * width)
+    return torch.bmm(flat, flat.transpose(1, 2)) / (channels * height * width)
+
+
+def random_vgg16() -> LossNetwork:
+    """Return VGG-16 with random weights."""
+    source = PRETRAINED["vgg16", "IMAGENET1K_FEATURES"]
+    return LossNetwork(VGG_DEPTHS["vgg16"], VGG_CHANNELS, mean=source.mean, std=source.std)
+
+
+def our_step(case: Case) -> Step:
+    """Return the step that ``train.py`` takes with these options."""
+    device, module = torch.device(case.device), our_module(case)
+    scheduled = module.configure_optimizers()
+    optimizer = scheduled["optimizer"]
+    bf16 = case.precision == Precision.bf16.value
+
+    def step(photos: Tensor) -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            total = module.loss_terms(photos, module.transformer(photos)).total
+        total.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(module.transformer.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        module.move_average()
+
+    return step
+
+
+def our_module(case: Case) -> StyleModule:
+    """Return the module that ``train.py`` makes with these options, but for the weights of a full VGG."""
+    device = torch.device(case.device)
+    network = load_loss_network() if case.loss_network == "vgg16_slim" else random_vgg16()
+    network.to(memory_format=torch.channels_last)
+    loss = make_loss(read_config(case), network, torch.rand(1, 3, 384, 384))
+    module = StyleModule(TransformerNet(case.width), network, loss, steps=1000, learning_rate=1e-3).to(device)
+    module.judge_to(device)
+    return module
+
+
+def read_config(case: Case) -> TrainConfig:
+    """Return the options of ``train.py`` for a case."""
+    words = [f"budget.batch_size={case.batch}", f"budget.image_size={case.size}", f"network.width={case.width}"]
+    words += [f"loss_network={case.loss_network}", f"precision={case.precision}", f"device={case.device}"]
+    with initialize_config_module("impasto.configs", version_base="1.3"):
+        return to_config(compose("train", words))
+
+
+# ---- measuring --------------------------------------------------------------------------------------------------
+
+
+def measure(case: Case, *, rounds: int) -> Timing:
+    """Return the timing of a case; the two steps take turns."""
+    peak, plain_peak = peak_mib(our_step, case), peak_mib(plain_step, case)
+    ours, plain, photos = our_step(case), plain_step(case), random_photos(case)
+    times: list[tuple[float, float]] = []
+    for number in range(WARM_UP + rounds):
+        pair = (seconds_of(ours, photos), seconds_of(plain, photos))
+        times += [pair] if number >= WARM_UP else []
+    seconds, plain_seconds = (median(column) for column in zip(*times, strict=True))
+    ratios = [plain / own for own, plain in times]
+    return Timing(
+        case,
+        seconds=seconds,
+        plain_seconds=plain_seconds,
+        ratio=median(ratios),
+        spread=(min(ratios), max(ratios)),
+        images_per_second=case.batch / seconds,
+        peak_mib=peak,
+        plain_peak_mib=plain_peak,
+    )
+
+
+def random_photos(case: Case) -> Tensor:
+    """Return photos (N, 3, size, size) in [0, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (case.batch, 3, case.size, case.size), generator=generator, dtype=torch.uint8)
+    return to_float(pixels).to(case.device)
+
+
+def seconds_of(step: Step, photos: Tensor) -> float:
+    """Return the wall time of one step, to its very end on the device."""
+    began = time.perf_counter()
+    step(photos)
+    if photos.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def peak_mib(make: Callable[[Case], Step], case: Case) -> float:
+    """Return the peak memory of two steps: of a process of their own on the CPU, of torch's allocator on a GPU."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_here, (make, case))
+
+
+def _peak_here(make: Callable[[Case], Step], case: Case) -> float:
+    step, photos = make(case), random_photos(case)
+    for _ in range(2):
+        step(photos)
+    if photos.is_cuda:
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # in KiB on Linux
+
+
+# ---- the command ------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Print one row for every combination asked for, and return the exit status."""
+    arguments = parse_arguments()
+    timings = []
+    print(f"{'batch':>5} {'size':>5} {'width':>5} {'loss network':12} {'prec':5} {'s/step':>7} {'images/s':>8}", end="")
+    print(f" {'MiB':>6} {'plain s':>8} {'plain MiB':>9} {'ratio':>6}  spread")
+    for case in tqdm(list(cases(arguments)), unit="case", disable=None):
+        timings.append(measure(case, rounds=arguments.rounds))
+        tqdm.write(as_row(timings[-1]))
+    if arguments.json is not None:
+        report = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "rounds": arguments.rounds}
+        report["timings"] = [asdict(timing) for timing in timings]
+        arguments.json.write_text(json.dumps(report, indent=2))
+    return 0
+
+
+def cases(arguments: argparse.Namespace) -> Sequence[Case]:
+    """Return every combination of the options, with a precision that was tried where it is ``auto``."""
+    device = str(find_device(arguments.device))
+    combinations = itertools.product(
+        arguments.batch, arguments.size, arguments.width, arguments.loss_network, arguments.precision
+    )
+    return [choose(Case(*combination, device=device)) for combination in combinations]
+
+
+def choose(case: Case) -> Case:
+    """Return the case with the precision that ``train.py`` would choose."""
+    if case.precision != Precision.auto.value:
+        return case
+    precision, _ = choose_precision(read_config(case), our_module(case), torch.device(case.device))
+    return Case(**{**asdict(case), "precision": precision.value})
+
+
+def as_row(timing: Timing) -> str:
+    """Return one line of the table."""
+    case, (least, most) = timing.case, timing.spread
+    return (
+        f"{case.batch:5} {case.size:5} {case.width:5} {case.loss_network:12} {case.precision:5} {timing.seconds:7.3f} "
+        f"{timing.images_per_second:8.1f} {timing.peak_mib:6.0f} {timing.plain_seconds:8.2f} "
+        f"{timing.plain_peak_mib:9.0f} {timing.ratio:6.2f}  {least:.2f} to {most:.2f}"
+    )
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's values."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train"])
+    parser.add_argument("--batch", type=int, nargs="+", default=[4])
+    parser.add_argument("--size", type=int, nargs="+", default=[256], help="side of the photos in px")
+    parser.add_argument("--width", type=int, nargs="+", default=[16], help="of our transformer; the plain one's is 32")
+    parser.add_argument("--loss-network", nargs="+", default=["vgg16_slim"], choices=["vgg16_slim", "vgg16"])
+    parser.add_argument("--precision", nargs="+", default=["auto"], choices=[each.value for each in Precision])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write every figure to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

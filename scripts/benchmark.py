@@ -30,14 +30,14 @@ from impasto.learning.command import to_config
 from impasto.learning.config import Precision, TrainConfig
 from impasto.learning.features import PRETRAINED, VGG_CHANNELS, VGG_DEPTHS, LossNetwork, load_loss_network
 from impasto.learning.module import StyleModule
-from impasto.learning.training import choose_precision, make_loss
+from impasto.learning.training import choose_precision, make_loss, take_step
 from impasto.transformer import TransformerNet, find_device
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 WARM_UP = 2
 """Steps before the clock starts."""
 
-Step = Callable[[Tensor], None]
+Step = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def plain_step(case: Case) -> Step:
         style = torch.rand(1, 3, 384, 384, device=device)
         targets = {name: plain_gram(x) for name, x in network(style, STYLE_LAYERS).items()}
 
-    def step(photos: Tensor) -> None:
+    def step(photos: Tensor) -> Tensor:
         optimizer.zero_grad()
         painted = transformer(photos)
         before, after = network(photos, STYLE_LAYERS), network(painted, STYLE_LAYERS)
@@ -88,6 +88,7 @@ def plain_step(case: Case) -> Step:
             loss = loss + 5 * torch.nn.functional.mse_loss(gram, targets[name].expand_as(gram))
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        return loss.detach()
 
     return step
 
@@ -107,21 +108,9 @@ def random_vgg16() -> LossNetwork:
 
 def our_step(case: Case) -> Step:
     """Return the step that ``train.py`` takes with these options."""
-    device, module = torch.device(case.device), our_module(case)
-    scheduled = module.configure_optimizers()
-    optimizer = scheduled["optimizer"]
-    bf16 = case.precision == Precision.bf16.value
-
-    def step(photos: Tensor) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            total = module.loss_terms(photos, module.transformer(photos)).total
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(module.transformer.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        module.move_average()
-
-    return step
+    module = our_module(case)
+    optimizer = torch.optim.Adam(module.transformer.parameters(), lr=module.learning_rate)
+    return lambda photos: take_step(module, optimizer, photos, Precision(case.precision))
 
 
 def our_module(case: Case) -> StyleModule:

@@ -158,7 +158,7 @@ class TestBadInput:
     def test_a_model_that_is_not_there(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stylize", "--model", "zigzig", "a.png"]) == 2
         assert error(capsys) == (
-            "error: expected a style file, a checkpoint or a run folder, found nothing at 'zigzig': "
+            "error: expected a style's name, a style file, a checkpoint or a run folder, found nothing at 'zigzig': "
             "did you mean 'runs/zigzag'?"
         )
 
@@ -266,7 +266,8 @@ class TestEntryPoints:
         done = run(sys.executable, str(ROOT / "stylize.py"), "--model", "none", "a.png", cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == (
-            "error: expected a style file, a checkpoint or a run folder, found nothing at 'none': check the path\n"
+            "error: expected a style's name, a style file, a checkpoint or a run folder, "
+            "found nothing at 'none': check the path\n"
         )
 
 

@@ -83,10 +83,13 @@ class TestRoundTrip:
                 torch.testing.assert_close(style.network(images), network(images), atol=0, rtol=0)
 
 
+NOTHING = "expected a style's name, a style file, a checkpoint or a run folder, found nothing"
+
+
 class TestNotThere:
     def test_nothing_like_it(self, tmp_path: Path) -> None:
         path = tmp_path / "qqq"
-        message = f"expected a style file, a checkpoint or a run folder, found nothing at {str(path)!r}: check the path"
+        message = f"{NOTHING} at {str(path)!r}: check the path"
         expect(path, message, error=FileNotFoundError)
 
     @pytest.mark.parametrize(
@@ -104,9 +107,7 @@ class TestNotThere:
     ) -> None:
         monkeypatch.chdir(style_path.parents[2])
         path, found = str(Path(name)), str(Path(closest))
-        message = (
-            f"expected a style file, a checkpoint or a run folder, found nothing at {path!r}: did you mean {found!r}?"
-        )
+        message = f"{NOTHING} at {path!r}: did you mean {found!r}?"
         expect(Path(name), message, error=FileNotFoundError)
 
     def test_an_empty_run_folder(self, tmp_path: Path) -> None:

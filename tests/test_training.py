@@ -282,6 +282,37 @@ class TestOwnPicturesAndPhotos:
         assert load_style(Path("out, here")).metadata["loss"] == "paper"
 
 
+class TestStart:
+    """``init``: the weights to start from."""
+
+    def test_another_style(self, train: Train, style_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert train(f"init={style_path}", "budget.steps=1", "budget.learning_rate=1e-30") == 0
+        ours, theirs = (load_style(path).network.state_dict() for path in (Path("runs/weeping_woman"), style_path))
+        torch.testing.assert_close(ours, theirs, atol=1e-20, rtol=0)
+        assert f"from {style_path}" in capsys.readouterr().out
+
+    def test_scratch(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+        assert train("init=scratch", "budget.steps=1") == 0
+        assert "transformer    width 4, 28,467 parameters, from scratch\n" in capsys.readouterr().out
+
+    def test_a_width_without_base_weights(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+        assert train("budget.steps=1") == 0
+        assert ", from scratch (there is no base of this width)\n" in capsys.readouterr().out
+
+    def test_a_style_of_another_width(self, train: Train, style_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert train(f"init={style_path}", "network.width=8") == 2
+        assert capsys.readouterr().err == (
+            "error: expected a style of width 8 to start from, got width 4 with "
+            f"init={style_path}: add network.width=4, or init=scratch\n"
+        )
+
+    def test_nothing_there(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+        assert train("init=none") == 2
+        error = "expected a style's name, a style file, a checkpoint or a run folder, found nothing at 'none'"
+        assert capsys.readouterr().err == f"error: {error}: check the path\n"
+        assert not Path("runs").exists()
+
+
 def test_the_loss_network_that_ships_is_the_default(train: Train) -> None:
     assert train("loss_network.weights=null", "budget.steps=1") == 0
     assert load_style(Path("runs/weeping_woman")).metadata["loss_network"] == "vgg16_slim"

@@ -72,7 +72,12 @@ def _parser() -> _Parser:
 
 def _add_stylize_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="picture, folder, or quoted pattern such as '*.jpg'")
-    parser.add_argument("--model", required=True, help="style file, checkpoint (.ckpt) or run folder", metavar="PATH")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="STYLE",
+        help="name of a style that comes along, style file, checkpoint (.ckpt) or run folder",
+    )
     parser.add_argument("--output", metavar="PATH", help="file (for one photo) or folder; default: the folder painted")
     parser.add_argument(
         "--quality", type=_quality, default=95, metavar="1..100", help="of JPEG, WebP and AVIF files; default: 95"

@@ -1,7 +1,7 @@
 """The style file: a trained network's weights and plain metadata, loaded without executing anything.
 
-A style file is a safetensors file of float32 weights with the keys of ``TransformerNet.state_dict()``, and one metadata
-field ``impasto`` that holds JSON. Files made elsewhere are checked before use.
+A style file is a safetensors file of weights, float32 or float16, with the keys of ``TransformerNet.state_dict()``, and
+one metadata field ``impasto`` that holds JSON. Files made elsewhere are checked before use.
 """
 
 import difflib
@@ -10,6 +10,7 @@ import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from impasto.files import written_whole
 from impasto.transformer import TransformerNet
 
 FORMAT_VERSION = 1
+SHIPPED = Path(str(resources.files("impasto.assets"))) / "trained"
+"""The folder of the trained styles that come with impasto, ``NAME.safetensors``."""
 LARGEST_WIDTH = 256
 _FIELD = "impasto"
 _AVERAGE = "average."
@@ -46,7 +49,9 @@ class Style:
         return str(self.metadata["style"])
 
 
-def save_style(path: Path, network: TransformerNet, *, metadata: Mapping[str, Any]) -> None:
+def save_style(
+    path: Path, network: TransformerNet, *, metadata: Mapping[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
     """Write a style file, whole or not at all; the metadata are plain JSON values.
 
     Raises:
@@ -55,7 +60,8 @@ def save_style(path: Path, network: TransformerNet, *, metadata: Mapping[str, An
         OSError: the disk is full, or the folder cannot be written.
     """
     _check_metadata(path, metadata)
-    weights = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
+    state = network.state_dict().items()
+    weights = {key: value.detach().to("cpu", dtype, memory_format=torch.contiguous_format) for key, value in state}
     _check_shapes(path, _shapes(weights), width=metadata["width"])
     _check_finite(path, weights)
     data = save(weights, metadata={_FIELD: json.dumps(dict(metadata))})
@@ -66,31 +72,37 @@ def save_style(path: Path, network: TransformerNet, *, metadata: Mapping[str, An
 def load_style(path: Path) -> Style:
     """Return the style of a style file, a Lightning checkpoint (.ckpt, its averaged weights) or a run folder.
 
-    A run folder gives its one style file, or before there is one its last checkpoint.
+    A run folder gives its one style file, or before there is one its last checkpoint. Where nothing has that path, it
+    may be the bare name of a style that comes with impasto.
 
     Raises:
         FileNotFoundError: nothing is there, or the run folder holds no style.
         StyleFileError: the file is no style file, is damaged, or does not fit its own description.
     """
     if not path.exists():
-        raise FileNotFoundError(
-            f"expected a style file, a checkpoint or a run folder, found nothing at {str(path)!r}: {_advice(path)}"
-        )
+        path = _find_shipped(path)
     if path.is_dir():
         path = _find_in_run(path)
     return _load_checkpoint(path) if path.suffix == ".ckpt" else _load_style_file(path)
 
 
-def _advice(path: Path) -> str:
-    closest = _closest(path)
-    return "check the path" if closest is None else f"did you mean {str(closest)!r}?"
+def _find_shipped(name: Path) -> Path:
+    path = SHIPPED / f"{name}.safetensors"
+    if len(name.parts) == 1 and path.is_file():
+        return path
+    closest = _closest(name)
+    advice = "check the path" if closest is None else f"did you mean {str(closest)!r}?"
+    raise FileNotFoundError(
+        f"expected a style's name, a style file, a checkpoint or a run folder, found nothing at {str(name)!r}: {advice}"
+    )
 
 
 def _closest(path: Path) -> Path | None:
-    """Return what is there under a similar name, beside the path or among the runs of the current folder."""
+    """Return what has a similar name: shipped, among the runs of the current folder, or beside the path."""
     if not path.parent.exists():
         return _closest(path.parent)
-    entries = [*_styles_in(Path("runs")), *_styles_in(path.parent)]
+    shipped = [Path(entry.stem) for entry in _styles_in(SHIPPED)]
+    entries = [*shipped, *_styles_in(Path("runs")), *_styles_in(path.parent)]
     by_name = {entry.name: entry for entry in entries}
     matches = difflib.get_close_matches(path.name, by_name, n=1)
     return by_name[matches[0]] if matches else None
@@ -260,4 +272,4 @@ def _build(path: Path, metadata: dict[str, Any], weights: Mapping[str, Tensor]) 
     return Style(network.eval().requires_grad_(False), metadata)
 
 
-__all__ = ["FORMAT_VERSION", "LARGEST_WIDTH", "Style", "StyleFileError", "load_style", "save_style"]
+__all__ = ["FORMAT_VERSION", "LARGEST_WIDTH", "SHIPPED", "Style", "StyleFileError", "load_style", "save_style"]

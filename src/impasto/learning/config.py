@@ -114,7 +114,7 @@ class BudgetConfig:
 
 @dataclass
 class TrainConfig:
-    """Everything ``train.py`` can be told."""
+    """Everything ``train.py`` can be told; ``init`` is ``base``, ``scratch``, or a style to start from."""
 
     style: StyleConfig = field(default_factory=StyleConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -122,6 +122,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     loss_network: LossNetworkConfig = field(default_factory=LossNetworkConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    init: str = "base"
     device: str = "auto"
     precision: Precision = Precision.auto
     seed: int = 0

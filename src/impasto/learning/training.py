@@ -1,5 +1,6 @@
 """Training a style from its options: photos, module, callbacks, trainer, fit, export, in that order."""
 
+import copy
 import itertools
 import logging
 import platform
@@ -18,6 +19,7 @@ import torch
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
+from torch.optim import Optimizer
 
 import impasto
 from impasto.files import written_whole
@@ -28,7 +30,7 @@ from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import PerceptualLoss, gram_matrix
 from impasto.learning.module import StyleModule
 from impasto.learning.photos import PhotoDataModule
-from impasto.style_file import FORMAT_VERSION, save_style
+from impasto.style_file import FORMAT_VERSION, SHIPPED, load_style, save_style
 from impasto.transformer import TransformerNet, count_parameters, find_device
 
 LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
@@ -89,12 +91,13 @@ def train(config: TrainConfig) -> TrainingResult:
     style = resize(read_image(style_picture(config.style.image)), short_side=config.style.size)
     photos = make_photos(config)
     module = make_module(config, style).to(device)
+    previews = Previews(style, photos.held_out_photos(384), every=config.budget.previews)
     precision, step_seconds = choose_precision(config, module, device)
+    seconds = expect_seconds(config, module, previews, step_seconds=step_seconds) + time.perf_counter() - began
     run_dir = clear_run_dir(Path(config.run_dir).expanduser())
-    print(describe_plan(config, module, photos=photos, precision=precision, step_seconds=step_seconds))
+    print(describe_plan(config, module, photos=photos, precision=precision, seconds=seconds))
     with written_whole(run_dir / "config.yaml") as temporary:
         temporary.write_text(to_yaml(config), encoding="utf-8")
-    previews = Previews(style, photos.held_out_photos(384), every=config.budget.previews)
     fit(make_trainer(config, run_dir, previews, device=device, precision=precision), module, photos)
     return export(config, module, previews, photos=photos, run_dir=run_dir, began=began)
 
@@ -128,7 +131,7 @@ def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
     loss_network.to(memory_format=torch.channels_last)
     budget = config.budget
     return StyleModule(
-        TransformerNet(config.network.width),
+        make_transformer(config),
         loss_network,
         make_loss(config, loss_network, style),
         steps=budget.steps,
@@ -140,6 +143,38 @@ def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
         clip=budget.clip,
         metadata=make_metadata(config),
     )
+
+
+def make_transformer(config: TrainConfig) -> TransformerNet:
+    """Return the network to train, with the weights to start from.
+
+    Raises:
+        ValueError: the style to start from has another width.
+    """
+    transformer = TransformerNet(config.network.width)
+    path = starting_weights(config)
+    if path is not None:
+        style = load_style(path)
+        if style.network.width != config.network.width:
+            raise ValueError(
+                f"expected a style of width {config.network.width} to start from, got width {style.network.width} with "
+                f"init={config.init}: add network.width={style.network.width}, or init=scratch"
+            )
+        transformer.load_state_dict(style.network.state_dict())
+    return transformer
+
+
+def starting_weights(config: TrainConfig) -> Path | None:
+    """Return the style to start from, or None for random weights, as where there are no base weights of that width."""
+    if config.init == "base":
+        path = base_weights(config.network.width)
+        return path if path.exists() else None
+    return Path(config.init).expanduser() if config.init != "scratch" else None
+
+
+def base_weights(width: int) -> Path:
+    """Return where the package keeps the weights made by ``scripts/train_base.py``."""
+    return SHIPPED.parent / f"base_{width}.safetensors"
 
 
 def make_loss(config: TrainConfig, loss_network: LossNetwork, style: Tensor) -> PerceptualLoss:
@@ -169,6 +204,7 @@ def make_metadata(config: TrainConfig) -> dict[str, Any]:
         "credit": config.style.credit,
         "licence": config.style.licence,
         "width": config.network.width,
+        "init": config.init,
         "loss_network": config.loss_network.name,
         "loss": config.loss.scaling.value,
         "content_weight": config.loss.content_weight,
@@ -241,18 +277,36 @@ def choose_precision(config: TrainConfig, module: StyleModule, device: torch.dev
 
 
 def time_step(module: StyleModule, batch: Tensor, precision: Precision) -> float:
-    """Return the seconds of one forward and backward pass, the second of two; nothing is changed."""
-    seconds = 0.0
+    """Return the seconds of one training step, the second of two; a copy of the module takes them."""
+    module = copy.deepcopy(module)
     module.judge_to(batch.device)
+    optimizer = torch.optim.Adam(module.transformer.parameters(), lr=module.learning_rate)
+    seconds = 0.0
     for _ in range(2):
         began = time.perf_counter()
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision is Precision.bf16):
-            total = module.loss_terms(batch, module.transformer(batch)).total
-        total.backward()  # type: ignore[no-untyped-call]
-        module.transformer.zero_grad(set_to_none=True)
-        total.item()  # waits for the device
+        take_step(module, optimizer, batch, precision).item()  # waits for the device
         seconds = time.perf_counter() - began
     return seconds
+
+
+def take_step(module: StyleModule, optimizer: Optimizer, photos: Tensor, precision: Precision) -> Tensor:
+    """Train on a batch as the trainer does, for whoever only wants to time it, and return the loss."""
+    with torch.autocast(photos.device.type, torch.bfloat16, enabled=precision is Precision.bf16):
+        total = module.loss_terms(photos, module.transformer(photos)).total
+    total.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(module.transformer.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    module.move_average()
+    return total.detach()
+
+
+def expect_seconds(config: TrainConfig, module: StyleModule, previews: Previews, *, step_seconds: float) -> float:
+    """Return the seconds that the steps and the previews will take, by the time of one of each."""
+    began = time.perf_counter()
+    previews.sheet(module)
+    preview_seconds = time.perf_counter() - began
+    return config.budget.steps * step_seconds + config.budget.steps / config.budget.previews * preview_seconds
 
 
 def clear_run_dir(run_dir: Path) -> Path:
@@ -276,24 +330,29 @@ def clear_run_dir(run_dir: Path) -> Path:
 
 
 def describe_plan(
-    config: TrainConfig, module: StyleModule, *, photos: PhotoDataModule, precision: Precision, step_seconds: float
+    config: TrainConfig, module: StyleModule, *, photos: PhotoDataModule, precision: Precision, seconds: float
 ) -> str:
     """Return what the training will do, a line each."""
     budget = config.budget
     parameters = count_parameters(module.transformer)
-    expected = _minutes(step_seconds * budget.steps)
     return (
         f"style          {config.style.name}: {style_picture(config.style.image)} at {config.style.size} px\n"
         f"photos         {photos.describe()}\n"
-        f"transformer    width {config.network.width}, {parameters:,} parameters\n"
+        f"transformer    width {config.network.width}, {parameters:,} parameters, {_describe_start(config)}\n"
         f"loss network   {config.loss_network.name}\n"
         f"loss           {config.loss.scaling.value}: content {config.loss.content_weight:g}, "
         f"style {config.loss.style_weight * config.style.strength:g}, tv {config.loss.tv_weight:g}\n"
         f"steps          {budget.steps} of {budget.batch_size} photos at {budget.image_size} px\n"
         f"device         {module.device}, {precision.value}\n"
-        f"expected time  {expected}\n"
+        f"expected time  {_minutes(seconds)}\n"
         f"run folder     {config.run_dir} (watch it: tensorboard --logdir {Path(config.run_dir).parent})"
     )
+
+
+def _describe_start(config: TrainConfig) -> str:
+    if starting_weights(config) is not None:
+        return f"from {config.init}"
+    return "from scratch" if config.init == "scratch" else f"from scratch (there is no {config.init} of this width)"
 
 
 def _minutes(seconds: float) -> str:

@@ -1,0 +1,43 @@
+"""Puts trained styles into the package, as float16, so that the first painting needs no training.
+
+    python scripts/ship_styles.py runs/*
+
+Each is looked at first: ``scripts/make_figures.py`` paints photos with all of them.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from impasto.learning.config import style_picture
+from impasto.style_file import SHIPPED, load_style, save_style
+
+
+def ship(run: Path) -> Path:
+    """Write a run's style into the package and return where it is.
+
+    Raises:
+        ValueError: its picture does not come with impasto, so that nobody could say what it was made from.
+    """
+    style = load_style(run)
+    if not style_picture(f"builtin:{style.name}.jpg").is_file():
+        raise ValueError(f"expected a style whose picture comes with impasto, got {style.name!r} in {str(run)!r}")
+    path = SHIPPED / f"{style.name}.safetensors"
+    save_style(path, style.network, metadata=style.metadata, dtype=torch.float16)
+    return path
+
+
+def main() -> int:
+    """Ship every run named and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders or style files")
+    SHIPPED.mkdir(exist_ok=True)
+    for run in parser.parse_args().runs:
+        print(ship(run))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,7 +13,7 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -59,7 +59,8 @@ def main() -> int:
     bar = tqdm(range(first, arguments.outer), initial=first, total=arguments.outer, unit="style")
     for task in bar:
         module = new_task(config, base, pictures, loss_network, seed=arguments.seed + task)
-        loss = learn(module, photos, arguments, precision, device)
+        batches = [next(photos).to(device) for _ in range(arguments.inner)]
+        loss = learn(module, batches, rate=arguments.rate, precision=precision)
         move(base, module.transformer, part=part_of_the_way(task, arguments.outer))
         bar.set_postfix_str(f"loss {loss:.2f}")
         if (task + 1) % 10 == 0 or task + 1 == arguments.outer:
@@ -71,7 +72,7 @@ def main() -> int:
 
 def read_config(arguments: argparse.Namespace) -> TrainConfig:
     """Return the options of ``train.py`` that say what a step is."""
-    words = [f"network.width={arguments.width}", f"seed={arguments.seed}", "init=scratch"]
+    words = [f"network.width={arguments.width}", f"seed={arguments.seed}", "init=scratch", *arguments.options]
     with initialize_config_module("impasto.configs", version_base="1.3"):
         return to_config(compose("train", words))
 
@@ -114,20 +115,14 @@ def photos_from(config: TrainConfig, *, sample: int) -> Iterator[Tensor]:
     return (photos.on_after_batch_transfer(batch, 0) for batch in photos.train_dataloader())
 
 
-def learn(
-    module: StyleModule,
-    photos: Iterator[Tensor],
-    arguments: argparse.Namespace,
-    precision: Precision,
-    device: torch.device,
-) -> float:
-    """Take the steps of one style and return the mean loss of their second half."""
-    optimizer = torch.optim.Adam(module.transformer.parameters(), lr=arguments.rate)
+def learn(module: StyleModule, batches: Sequence[Tensor], *, rate: float, precision: Precision) -> float:
+    """Take a step on every batch, the first few smaller, and return the mean loss of the second half."""
+    optimizer = torch.optim.Adam(module.transformer.parameters(), lr=rate)
     losses = []
-    for step in range(arguments.inner):
-        optimizer.param_groups[0]["lr"] = arguments.rate * min(1.0, (step + 1) / 4)
-        losses.append(take_step(module, optimizer, next(photos).to(device), precision))
-    return float(torch.stack(losses[arguments.inner // 2 :]).mean())
+    for step, batch in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 4)
+        losses.append(take_step(module, optimizer, batch, precision))
+    return float(torch.stack(losses[len(losses) // 2 :]).mean())
 
 
 def part_of_the_way(task: int, tasks: int) -> float:
@@ -175,6 +170,7 @@ def describe(arguments: argparse.Namespace) -> dict[str, object]:
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("options", nargs="*", help="options of train.py, for example data=folder data.root=DIR")
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders of further style pictures")
     parser.add_argument("--leave-out", nargs="*", default=[], help="built-in styles to measure with afterwards")
     parser.add_argument("--width", type=int, default=16)

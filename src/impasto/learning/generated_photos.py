@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-LEAVES = 300
-SMALLEST_RADIUS, LARGEST_RADIUS = 0.006, 0.4
+LEAVES = 160
+SMALLEST_RADIUS, LARGEST_RADIUS = 0.01, 0.4
 """As parts of the picture's side."""
 
 Array = NDArray[np.float32]
@@ -32,7 +32,7 @@ def dead_leaves(size: int, *, seed: int) -> Tensor:
             picture = gaussian_filter(picture, (blur, blur, 0)).astype(np.float32)
         colour = palette[random.integers(len(palette))] + random.normal(0, 0.04, 3)
         _lay(picture, colour.astype(np.float32), textures[random.integers(3)], random)
-    blur = random.uniform(0.1, 0.6)
+    blur = random.uniform(0.3, 0.9)
     sharp = gaussian_filter(picture, (blur, blur, 0)) + random.normal(0, 0.01, picture.shape)
     return torch.from_numpy((sharp.clip(0, 1) * 255).astype(np.uint8)).permute(2, 0, 1).contiguous()
 
@@ -45,10 +45,10 @@ def _palette(random: np.random.Generator) -> Array:
 
 
 def _texture(size: int, random: np.random.Generator) -> Array:
-    """Return noise (size, size) of deviation 1 whose amplitude falls with the frequency to a power of 0.8 to 1.5."""
+    """Return noise (size, size) of deviation 1 whose amplitude falls with the frequency to a power of 1 to 1.6."""
     rows, columns = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
     frequency = np.maximum(np.hypot(rows, columns), 1 / size)
-    spectrum = np.fft.rfft2(random.standard_normal((size, size))) / frequency ** random.uniform(0.8, 1.5)
+    spectrum = np.fft.rfft2(random.standard_normal((size, size))) / frequency ** random.uniform(1, 1.6)
     noise = np.fft.irfft2(spectrum, s=(size, size))  # the spectrum alone does not tell an odd size from an even one
     scaled: Array = (noise / noise.std()).astype(np.float32)
     return scaled
@@ -71,7 +71,7 @@ def _lay(picture: Array, colour: Array, texture: Array, random: np.random.Genera
     v = (down * np.cos(angle) - across * np.sin(angle)) / (radius * stretch)
     power = random.choice([1.0, 2.0, 2.0, 6.0])
     inside = np.abs(u) ** power + np.abs(v) ** power < 1
-    shade = random.normal(0, 0.1) * u + random.uniform(0.02, 0.14) * texture[top:bottom, left:right]
+    shade = random.normal(0, 0.1) * u + random.uniform(0.01, 0.08) * texture[top:bottom, left:right]
     picture[top:bottom, left:right][inside] = colour + shade[inside][:, None]
 
 

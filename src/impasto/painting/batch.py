@@ -1,0 +1,71 @@
+"""Many pictures: while one is painted, the next is decoded and the one before is encoded."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+
+from impasto.painting.outputs import Job
+from impasto.painting.pictures import Picture, read_picture, write_picture
+from impasto.painting.stylizer import Look, Stylizer
+
+_ONE_PICTURES = (ValueError, FileNotFoundError)  # errors that leave hope for the other pictures
+
+
+def paint_all(
+    stylizer: Stylizer, jobs: Sequence[Job], *, look: Look, quality: int = 95, strip: bool = False
+) -> Iterator[tuple[Job, Exception | None]]:
+    """Yield each job in order when its result is written, with the error where there is none.
+
+    At most three pictures are in memory. ``strip`` leaves out what the camera noted.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written: no other picture would fare better.
+    """
+    with ExitStack() as threads:
+        reader, writer = (threads.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
+        last: tuple[Job, Future[None]] | None = None
+        for job, read in _read_ahead(reader, jobs):
+            painted = _attempt(stylizer, job, read, look=look)
+            if last is not None:
+                yield _outcome(*last)
+            last = job, writer.submit(_write, job, painted, quality=quality, strip=strip)
+        if last is not None:
+            yield _outcome(*last)
+
+
+def _read_ahead(reader: Executor, jobs: Sequence[Job]) -> Iterator[tuple[Job, Future[Picture]]]:
+    reading: list[Future[Picture]] = []
+    for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+        read = reading.pop() if reading else reader.submit(read_picture, job.source)
+        read.exception()  # waits: never two pictures at a time
+        if following is not None:
+            reading = [reader.submit(read_picture, following.source)]
+        yield job, read
+
+
+def _attempt(stylizer: Stylizer, job: Job, read: Future[Picture], *, look: Look) -> Picture | Exception:
+    try:
+        picture = read.result()
+    except _ONE_PICTURES as error:
+        return error
+    try:
+        return Picture(stylizer.paint(picture.pixels, look), picture.alpha, picture.exif)
+    except ValueError as error:
+        return ValueError(f"{error} ({str(job.source)!r})")
+
+
+def _write(job: Job, painted: Picture | Exception, *, quality: int, strip: bool) -> None:
+    if isinstance(painted, Exception):
+        raise painted
+    write_picture(job.target, Picture(painted.pixels, painted.alpha, None if strip else painted.exif), quality=quality)
+
+
+def _outcome(job: Job, written: Future[None]) -> tuple[Job, Exception | None]:
+    try:
+        written.result()
+    except _ONE_PICTURES as error:
+        return job, error
+    return job, None
+
+
+__all__ = ["paint_all"]

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ def encode(path: Path, picture: Image.Image, *, quality: int, **options: object)
         options["subsampling"] = 0  # full colour resolution, for paint has saturated edges
     with written_whole(path) as temporary, temporary.open("w+b") as file:
         try:
-            picture.save(_Unnumbered(file), format=file_format, **options)
+            picture.save(cast(IO[bytes], _Unnumbered(file)), format=file_format, **options)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
@@ -241,9 +242,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return a copy turned as its EXIF says; of 32 bits for a value 8 are left."""
-    turned = ImageOps.exif_transpose(image)
-    return _to_eight_bits(turned) if turned.mode in {"I", "F"} else turned
+    """Return the image, itself turned as its EXIF says; of 32 bits for a value 8 are left."""
+    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large picture would take as much again
+    return _to_eight_bits(image) if image.mode in {"I", "F"} else image
 
 
 def _check_file(path: Path) -> None:
@@ -302,7 +303,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Return gray of 16 or 32 bits scaled to mode L, which Pillow's own conversion would clip to white."""
     if not image.mode.startswith(("I", "F")):
         return image
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0).clip(min=0)
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0).clip(min=0)
     # Floats come in three habits, integers fill 16 bits; beyond that the brightest value is white.
     full_scales = [1.0, 255.0, 65535.0] if image.mode == "F" else [65535.0]
     peak = float(values.max())

@@ -23,29 +23,42 @@ def paint_all(
     """
     with ExitStack() as threads:
         reader, writer = (threads.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
+        pictures = _Pictures(reader, jobs)
         last: tuple[Job, Future[None]] | None = None
-        for job, read in _read_ahead(reader, jobs):
-            painted = _attempt(stylizer, job, read, look=look)
+        for job in jobs:
+            painted = _attempt(stylizer, job, pictures, look=look)
             if last is not None:
                 yield _outcome(*last)
             last = job, writer.submit(_write, job, painted, quality=quality, strip=strip)
+            del painted  # the writer lets go of it when it is written
         if last is not None:
             yield _outcome(*last)
 
 
-def _read_ahead(reader: Executor, jobs: Sequence[Job]) -> Iterator[tuple[Job, Future[Picture]]]:
-    reading: list[Future[Picture]] = []
-    for job, following in zip(jobs, [*jobs[1:], None], strict=True):
-        read = reading.pop() if reading else reader.submit(read_picture, job.source)
-        read.exception()  # waits: never two pictures at a time
-        if following is not None:
-            reading = [reader.submit(read_picture, following.source)]
-        yield job, read
+class _Pictures:
+    """The pictures in order; the next is read while one is painted, and none is held that was taken."""
+
+    def __init__(self, reader: Executor, jobs: Sequence[Job]) -> None:
+        self.reader = reader
+        self.jobs = iter(jobs)
+        self.reading = self._read_next()
+
+    def take(self) -> Picture:
+        assert self.reading is not None, "there is one for each job"
+        reading, self.reading = self.reading, None
+        try:
+            return reading.result()
+        finally:
+            self.reading = self._read_next()
+
+    def _read_next(self) -> Future[Picture] | None:
+        job = next(self.jobs, None)
+        return None if job is None else self.reader.submit(read_picture, job.source)
 
 
-def _attempt(stylizer: Stylizer, job: Job, read: Future[Picture], *, look: Look) -> Picture | Exception:
+def _attempt(stylizer: Stylizer, job: Job, pictures: _Pictures, *, look: Look) -> Picture | Exception:
     try:
-        picture = read.result()
+        picture = pictures.take()
     except _ONE_PICTURES as error:
         return error
     try:

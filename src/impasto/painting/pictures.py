@@ -121,7 +121,8 @@ def write_picture(path: Path, picture: Picture, *, quality: int = 95) -> None:
 
 
 def _raw_mode(file: Image.Image) -> str:
-    arguments = file.tile[0].args if file.tile else ""
+    tiles = getattr(file, "tile", [])
+    arguments = tiles[0].args if tiles else ""
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
@@ -130,15 +131,14 @@ def _decode_deep(path: Path, *, turn: int) -> Pixels | None:
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    values: Pixels | None = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         return None
     to_rgb_order = {2: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
     channels = 2 if values.ndim == 2 else values.shape[2]
-    values = cv2.cvtColor(values, to_rgb_order[channels])
     turns, is_mirrored = _TURNS.get(turn, (0, False))
-    values = np.rot90(values, turns)
-    return values[:, ::-1] if is_mirrored else values
+    turned: Pixels = np.rot90(cv2.cvtColor(values, to_rgb_order[channels]), turns)
+    return turned[:, ::-1] if is_mirrored else turned
 
 
 def _deep_colours(piece: Image.Image, deep: Pixels) -> Pixels:
@@ -146,7 +146,8 @@ def _deep_colours(piece: Image.Image, deep: Pixels) -> Pixels:
     if not piece.info.get("icc_profile"):
         return deep[..., :3]
     change = np.asarray(to_rgb(piece)).astype(np.int32) - np.asarray(to_rgb(piece, with_profile=False))
-    return (deep[..., :3] + change * 257).clip(0, 65535).astype(np.uint16)
+    converted: Pixels = (deep[..., :3] + change * 257).clip(0, 65535).astype(np.uint16)
+    return converted
 
 
 def _to_eight_bits(pixels: Pixels) -> Pixels:
@@ -168,7 +169,7 @@ def _encode_deep_png(picture: Picture) -> bytes:
         metadata[cv2.IMAGE_METADATA_EXIF] = picture.exif.removeprefix(b"Exif\0\0")
     blocks = [np.frombuffer(block, np.uint8) for block in metadata.values()]
     _, data = cv2.imencodeWithMetadata(".png", cv2.cvtColor(_stacked(picture), order), list(metadata), blocks)
-    return data.tobytes()
+    return bytes(data)
 
 
 def _encode_deep_tiff(picture: Picture) -> bytes:

@@ -98,9 +98,7 @@ class Stylizer:
         if isinstance(image, np.ndarray):
             return self.paint(image, look)
         if not isinstance(image, Tensor):
-            raise TypeError(
-                f"expected a Pillow image, an array or a tensor, got {type(image).__name__}: convert it first"
-            )
+            raise TypeError(f"expected a Pillow image, array or tensor, got {type(image).__name__}: convert it first")
         return self._paint_tensor(image, look)
 
     def paint(self, pixels: Pixels, look: Look) -> Pixels:
@@ -125,7 +123,8 @@ class Stylizer:
         """Return painted pixels, with edges reflected up to the network's smallest size."""
         missing = [(0, max(0, MINIMUM_SIZE - side)) for side in pixels.shape[:2]]
         pixels = np.pad(pixels, [*missing, (0, 0)], mode="reflect") if np.any(missing) else pixels
-        band = self._band(*pixels.shape[:2], memory)
+        # The result takes as much again.
+        band = self._band(pixels.shape[0], pixels.shape[1], None if memory is None else memory - pixels.nbytes)
         painted = np.empty_like(pixels)
         for top, rows in self._paint_rows(pixels, band):
             painted[top : top + rows.shape[-2]] = _to_array(rows, pixels.dtype)

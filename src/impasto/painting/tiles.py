@@ -12,9 +12,8 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +24,7 @@ _HALO = 2  # rows of features: as far as an encoder or a decoder sees, 7 px of 8
 SMALLEST_BAND = _QUARTER * _HALO
 """Rows of the picture that a band has at least."""
 
-_LARGEST = torch.finfo(torch.float16).max
+_STORED = torch.float16
 
 ReadRows = Callable[[int, int], Tensor]
 """Returns rows ``top`` to ``bottom`` of a picture as an image (1, 3, bottom - top, W)."""
@@ -77,7 +76,8 @@ class _Layer:
     def __init__(self, layer: ConvLayer | UpsampleLayer) -> None:
         self.layer = layer.layer if isinstance(layer, UpsampleLayer) else layer
         self.count = 0
-        self.sums: Tensor | float = 0.0  # of the values and of their squares, in float64: (2, C)
+        # Of the values and of their squares: (2, C).
+        self.sums = torch.zeros(2, self.layer.conv.out_channels, dtype=torch.float64)
         self.scale = self.shift = torch.empty(0)
 
     def record(self, features: Tensor) -> None:
@@ -111,20 +111,20 @@ class _Features:
         self.file, self.row, self.device = file, row, device  # a row: channels, columns
 
     def read(self, top: int, bottom: int) -> Tensor:
-        values = np.empty((bottom - top, *self.row), np.float16)
+        values = torch.empty(bottom - top, *self.row, dtype=_STORED)
         self._seek(top)
-        self.file.readinto(values.data)
-        features = torch.from_numpy(values).to(self.device)
-        return features.permute(1, 0, 2)[None].float().contiguous()
+        self.file.readinto(values.numpy().data)  # type: ignore[attr-defined]
+        return values.to(self.device).permute(1, 0, 2)[None].float().contiguous()
 
     def write(self, top: int, features: Tensor) -> None:
         # Beyond the range of 16 bits only weights that were never trained lead.
-        values = features[0].permute(1, 0, 2).clamp(-_LARGEST, _LARGEST).half().contiguous().cpu().numpy()
+        most = torch.finfo(_STORED).max
+        values = features[0].permute(1, 0, 2).clamp(-most, most).to(_STORED).contiguous().cpu()
         self._seek(top)
-        self.file.write(values.data)
+        self.file.write(values.numpy().data)
 
     def _seek(self, top: int) -> None:
-        self.file.seek(top * math.prod(self.row) * np.dtype(np.float16).itemsize)
+        self.file.seek(top * math.prod(self.row) * _STORED.itemsize)
 
 
 class _Passes:
@@ -142,7 +142,7 @@ class _Passes:
     ) -> None:
         self.read_rows, self.bands, self.height, self.width = read_rows, bands, height, width
         self.device = next(network.parameters()).device
-        modules = list(network.layers)
+        modules: list[Any] = list(network.layers)
         self.encoder = [_Layer(module) for module in modules[:3]]
         blocks = [module for module in modules if isinstance(module, ResidualBlock)]
         self.blocks = [(_Layer(block.first), _Layer(block.second)) for block in blocks]

@@ -31,9 +31,20 @@ MAY_SEE = {
     "learning.config": set[str](),
     "learning.command": {"learning.config", "learning.training"},
     "learning.training": HALL | LEARNING,
-    "painting.stylizer": {"images", "style_file", "transformer"},
+    "painting.pictures": {"files", "images"},
+    "painting.blending": set[str](),
+    "painting.tiles": {"transformer"},
+    "painting.stylizer": HALL | {"painting.blending", "painting.pictures", "painting.tiles"},
     "painting.outputs": {"images"},
-    "cli": {"images", "style_file", "learning.command", "painting.stylizer", "painting.outputs"},
+    "painting.batch": {"painting.outputs", "painting.pictures", "painting.stylizer"},
+    "cli": {
+        "images",
+        "style_file",
+        "learning.command",
+        "painting.batch",
+        "painting.outputs",
+        "painting.stylizer",
+    },
     "__main__": {"cli"},
 }
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "numpy", "PIL", "skimage", "tensorboard", "safetensors"}

@@ -16,7 +16,7 @@ from PIL import Image
 
 import impasto
 from impasto.cli import main
-from impasto.images import read_picture
+from impasto.painting.pictures import read_picture
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "torchvision", "pytorch_lightning", "lightning", "hydra", "omegaconf", "tensorboard", "skimage"]
@@ -67,8 +67,9 @@ class TestStylize:
             noise(folder / "a.tif", mode=mode)
         assert stylize("a.tif") == 0
         picture = read_picture(Path("painted/a_zigzag.tif"))
-        assert picture.image.shape == (1, 3, 11, 13)
-        assert picture.image.std() > 0.01
+        assert picture.pixels.shape == (11, 13, 3)
+        assert picture.pixels.std() > 2
+        assert picture.pixels.dtype == (np.uint16 if mode == "I;16" else np.uint8)
         assert (picture.alpha is not None) == (mode in ("RGBA", "LA"))
 
     @pytest.mark.usefixtures("folder")
@@ -120,7 +121,7 @@ class TestStylize:
         noise(folder / "a.png", size=(20, 20))
         assert stylize("a.png") == 0
         assert os.listdir("painted") == ["a_zigzag.png"]
-        assert read_picture(Path("painted/a_zigzag.png")).image.shape == (1, 3, 20, 20)
+        assert read_picture(Path("painted/a_zigzag.png")).pixels.shape == (20, 20, 3)
 
     def test_broken_pictures_among_several_are_named_and_passed_over(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -131,13 +132,62 @@ class TestStylize:
         noise(folder / "small.png", size=(9, 7))
         assert stylize("a.png", "b.png", "small.png", "missing.png", "c.png") == 1
         printed = capsys.readouterr()
-        assert printed.out.splitlines() == ["painted/a_zigzag.png", "painted/c_zigzag.png"]
+        assert printed.out.splitlines() == [f"painted/{name}_zigzag.png" for name in ("a", "small", "c")]
         assert printed.err.splitlines() == [
             "error: expected an image file, got zero bytes in 'b.png': copy it again",
-            "error: expected images of at least 8 x 8 px, got 9 x 7 px: enlarge the image first ('small.png')",
             "error: expected an image file, found nothing at 'missing.png': check the path",
-            "error: 3 of 5 pictures could not be painted; the others are done",
+            "error: 2 of 5 pictures could not be painted; the others are done",
         ]
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 30), (7, 9)])
+    def test_a_tiny_picture(self, folder: Path, size: tuple[int, int]) -> None:
+        noise(folder / "a.png", size=size)
+        assert stylize("a.png") == 0
+        with Image.open("painted/a_zigzag.png") as painted:
+            assert painted.size == size
+
+    def test_the_look_is_as_asked_for(self, folder: Path) -> None:
+        noise(folder / "a.png")
+        original = read_picture(Path("a.png")).pixels
+        looks: list[list[object]] = [[], ["--strength", 0], ["--keep-colors"], ["--stroke-scale=2", "--memory", "8GB"]]
+        painted = []
+        for words in looks:
+            assert stylize("a.png", *words) == 0
+            painted.append(read_picture(Path("painted/a_zigzag.png")).pixels)
+        assert np.array_equal(painted[1], original)
+        assert len({pixels.tobytes() for pixels in painted}) == len(looks)
+
+    def test_resume_paints_what_is_missing(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for name in ("a.png", "b.png"):
+            noise(folder / name)
+        assert stylize("a.png") == 0
+        before = Path("painted/a_zigzag.png").stat().st_mtime_ns
+        for expected in (["painted/b_zigzag.png"], []):
+            capsys.readouterr()
+            assert stylize("a.png", "b.png", "--resume") == 0
+            printed = capsys.readouterr()
+            assert printed.out.splitlines() == expected
+            assert printed.err == f"skipped {2 - len(expected)} of 2 pictures that are painted already\n"
+        assert Path("painted/a_zigzag.png").stat().st_mtime_ns == before
+
+    def test_what_the_camera_noted_is_kept_or_stripped(self, folder: Path) -> None:
+        exif = Image.Exif()
+        exif[0x010F] = "a maker"
+        noise(folder / "a.jpg", exif=exif)
+        for words, expected in ([], "a maker"), (["--strip"], None):
+            assert stylize("a.jpg", *words) == 0
+            with Image.open("painted/a_zigzag.jpg") as painted:
+                assert painted.getexif().get(0x010F) == expected
+
+    def test_a_larger_picture_than_allowed(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # restored afterwards
+        noise(folder / "a.png")
+        assert stylize("a.png", "--max-pixels", 100) == 2
+        assert error(capsys) == (
+            "error: expected an image of at most 100 px, got more in 'a.png': make it smaller, or raise the limit"
+        )
 
 
 class TestBadInput:
@@ -148,11 +198,28 @@ class TestBadInput:
         assert error(capsys) == "error: expected an image file, got zero bytes in 'a.png': copy it again"
         assert not Path("painted").exists()
 
-    def test_a_single_picture_under_eight_pixels(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        noise(folder / "a.png", size=(7, 7))
-        assert stylize("a.png") == 2
-        expected = "error: expected images of at least 8 x 8 px, got 7 x 7 px: enlarge the image first ('a.png')"
-        assert error(capsys) == expected
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["--strength", "2"], "expected a strength of 0 to 1.5, got 2.0"),
+            (
+                ["--stroke-scale", "x"],
+                "argument --stroke-scale: expected a number, got 'x': see impasto stylize --help",
+            ),
+            (
+                ["--memory", "4 apples"],
+                "argument --memory: expected a size such as 4GB or 500MB, got '4 apples': see impasto stylize --help",
+            ),
+            (
+                ["--max-pixels", "0"],
+                "argument --max-pixels: expected a whole number of 1 or more, got '0': see impasto stylize --help",
+            ),
+        ],
+    )
+    @pytest.mark.usefixtures("folder")
+    def test_an_option_out_of_range(self, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert stylize("a.png", *words) == 2
+        assert error(capsys) == f"error: {message}"
 
     @pytest.mark.usefixtures("folder")
     def test_a_model_that_is_not_there(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,8 +240,8 @@ class TestBadInput:
     def test_a_misspelt_option(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stylize", "--modle=x", "a.png"]) == 2
         assert error(capsys) == (
-            "error: expected an option (--model, --output, --quality, --device, --help), got '--modle': "
-            "did you mean '--model'?"
+            "error: expected an option (--model, --output, --strength, --keep-colors, --stroke-scale, --quality, "
+            "--strip, --resume, --memory, --max-pixels, --device, --help), got '--modle': did you mean '--model'?"
         )
 
     def test_no_model(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,7 +350,10 @@ def test_ctrl_c_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     for words, expected in (
         (["--help"], ("train", "stylize")),
-        (["stylize", "--help"], ("PHOTO", "--model", "--output", "--quality", "--device")),
+        (
+            ["stylize", "--help"],
+            ("PHOTO", "--model", "--strength", "--keep-colors", "--memory", "--resume", "--device"),
+        ),
     ):
         with pytest.raises(SystemExit, match=r"^0$"):
             main(words)

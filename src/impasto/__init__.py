@@ -5,10 +5,31 @@ The one law: an image inside the code is a float32 tensor (N, 3, H, W), RGB, in 
 Read the house in this order. The hall: ``files`` (written whole or not at all), ``images`` (the only room that knows
 picture files), ``transformer`` (the network that paints), ``style_file`` (what training leaves behind). Then the
 painting wing, ``painting``, and the learning wing, ``learning``; neither sees the other. ``cli`` starts each.
+
+To paint from a program, with a Pillow image, an array or a tensor::
+
+    from impasto import Stylizer
+
+    paint = Stylizer.load("runs/weeping_woman")
+    result = paint(image)
 """
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from impasto.painting.stylizer import Stylizer
 
 __version__ = version("impasto")
 
-__all__ = ["__version__"]
+
+def __getattr__(name: str) -> object:
+    """Return Stylizer: imported when it is asked for, since torch takes its time."""
+    if name == "Stylizer":
+        from impasto.painting.stylizer import Stylizer
+
+        return Stylizer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["Stylizer", "__version__"]

@@ -8,7 +8,7 @@ import argparse
 import difflib
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,10 +16,23 @@ import impasto
 
 if TYPE_CHECKING:
     from impasto.painting.outputs import Job
-    from impasto.painting.stylizer import Stylizer
 
 COMMANDS = ("train", "stylize")
-_STYLIZE_OPTIONS = ("--model", "--output", "--quality", "--device", "--help")
+_STYLIZE_OPTIONS = (
+    "--model",
+    "--output",
+    "--strength",
+    "--keep-colors",
+    "--stroke-scale",
+    "--quality",
+    "--strip",
+    "--resume",
+    "--memory",
+    "--max-pixels",
+    "--device",
+    "--help",
+)
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -71,20 +84,40 @@ def _parser() -> _Parser:
 
 
 def _add_stylize_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="picture, folder, or quoted pattern such as '*.jpg'")
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="STYLE",
-        help="name of a style that comes along, style file, checkpoint (.ckpt) or run folder",
-    )
-    parser.add_argument("--output", metavar="PATH", help="file (for one photo) or folder; default: the folder painted")
-    parser.add_argument(
-        "--quality", type=_quality, default=95, metavar="1..100", help="of JPEG, WebP and AVIF files; default: 95"
-    )
-    parser.add_argument(
-        "--device", default="auto", metavar="{auto,cpu,cuda,mps}", help="where to compute; default: auto"
-    )
+    add = parser.add_argument
+    add("photos", nargs="+", metavar="PHOTO", help="picture, folder, or quoted pattern such as '*.jpg'")
+    add("--model", required=True, metavar="STYLE", help="name of a style that comes along, style file or run folder")
+    add("--output", metavar="PATH", help="file (for one photo) or folder; default: the folder painted")
+    add("--strength", type=_number, default=1.0, metavar="0..1.5", help="0: the photo, 1: the painting (default)")
+    add("--keep-colors", action="store_true", help="lightness of the painting, colours of the photo")
+    add("--stroke-scale", type=_number, default=1.0, metavar="0.1..10", help="2: strokes twice as large; default: 1")
+    add("--quality", type=_quality, default=95, metavar="1..100", help="of JPEG, WebP and AVIF files; default: 95")
+    add("--strip", action="store_true", help="leave out what the camera noted (EXIF)")
+    add("--resume", action="store_true", help="skip photos whose result is there already")
+    add("--memory", type=_bytes, metavar="SIZE", help="for large pictures, such as 4GB; default: half of what is free")
+    add("--max-pixels", type=_count, default=200_000_000, metavar="N", help="refuse larger files; default: 200000000")
+    add("--device", default="auto", metavar="{auto,cpu,cuda,mps}", help="where to compute; default: auto")
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a number, got {word!r}") from error
+
+
+def _count(word: str) -> int:
+    if not (word.isdecimal() and int(word) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {word!r}")
+    return int(word)
+
+
+def _bytes(word: str) -> int:
+    number = word.upper().rstrip("BKMGT")
+    unit = word.upper().removeprefix(number) or "B"
+    if unit not in _UNITS or not number.replace(".", "", 1).isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a size such as 4GB or 500MB, got {word!r}")
+    return int(float(number) * _UNITS[unit])
 
 
 def _quality(word: str) -> int:
@@ -105,46 +138,48 @@ def _check_options(words: Sequence[str]) -> None:
 
 
 def _stylize(arguments: argparse.Namespace) -> int:
+    from impasto.images import limit_pixels
+    from impasto.painting.batch import paint_all
     from impasto.painting.outputs import plan_jobs
-    from impasto.painting.stylizer import Stylizer
+    from impasto.painting.stylizer import Look, Stylizer
     from impasto.style_file import load_style
 
+    look = Look(arguments.strength, arguments.keep_colors, arguments.stroke_scale, arguments.memory)
+    limit_pixels(arguments.max_pixels)
     style = load_style(Path(arguments.model))
     jobs = plan_jobs(arguments.photos, output=arguments.output, style_name=style.name)
+    if arguments.resume:
+        jobs = _without_done(jobs)
     stylizer = Stylizer(style, device=arguments.device)
-    if len(jobs) > 1:
-        return _paint_several(stylizer, jobs, quality=arguments.quality)
-    _paint(stylizer, jobs[0], quality=arguments.quality)
-    print(jobs[0].target)
-    return 0
+    return _report(
+        paint_all(stylizer, jobs, look=look, quality=arguments.quality, strip=arguments.strip), count=len(jobs)
+    )
 
 
-def _paint_several(stylizer: "Stylizer", jobs: Sequence["Job"], *, quality: int) -> int:
-    """Paint what can be painted; a picture that cannot is named and passed over."""
+def _without_done(jobs: Sequence["Job"]) -> list["Job"]:
+    left = [job for job in jobs if not job.target.exists()]
+    if len(left) < len(jobs):
+        print(f"skipped {len(jobs) - len(left)} of {len(jobs)} pictures that are painted already", file=sys.stderr)
+    return left
+
+
+def _report(outcomes: Iterable[tuple["Job", Exception | None]], *, count: int) -> int:
+    """Print each result's path or error, and return the exit status."""
     from tqdm import tqdm
 
     failed = 0
-    for job in tqdm(jobs, unit="picture", disable=None):  # None: no bar where nobody looks
-        try:
-            _paint(stylizer, job, quality=quality)
+    # None: no bar where nobody looks.
+    for job, error in tqdm(outcomes, total=count, unit="picture", disable=None if count > 1 else True):
+        if error is None:
             tqdm.write(str(job.target))
-        except (ValueError, FileNotFoundError) as error:
+        elif count == 1:
+            raise error
+        else:
             failed += 1
             tqdm.write(f"error: {_one_line(error)}", file=sys.stderr)
     if failed:
-        return _fail(f"error: {failed} of {len(jobs)} pictures could not be painted; the others are done", status=1)
+        return _fail(f"error: {failed} of {count} pictures could not be painted; the others are done", status=1)
     return 0
-
-
-def _paint(stylizer: "Stylizer", job: "Job", *, quality: int) -> None:
-    from impasto.images import read_picture, write_image
-
-    picture = read_picture(job.source)
-    try:
-        painted = stylizer(picture.image)
-    except ValueError as error:
-        raise ValueError(f"{error} ({str(job.source)!r})") from error
-    write_image(job.target, painted, alpha=picture.alpha, quality=quality)
 
 
 def _advice(word: str, known: Sequence[str]) -> str:

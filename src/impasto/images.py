@@ -1,14 +1,16 @@
 """Picture files and tensors: the only room that knows files, uint8, EXIF, alpha and colour profiles.
 
-Inside the code an image is a float32 tensor (N, 3, H, W), RGB, in [0, 1]. Pillow alone decodes and encodes.
+Inside the code an image is a float32 tensor (N, 3, H, W), RGB, in [0, 1]. Pillow decodes and encodes. What painting
+alone needs, 16 bits and EXIF that is kept, is in ``painting/pictures.py``.
 """
 
 import io
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -18,10 +20,16 @@ from torch import Tensor
 
 from impasto.files import written_whole
 
+with suppress(ImportError):  # the extra impasto[heic]
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+
 _KNOWN = Image.registered_extensions()  # suffix to format; AVIF and others are missing from some builds of Pillow
 _WRITTEN = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
-_ONLY_READ = {".apng", ".gif", ".jfif", ".jpe", ".pbm", ".pgm", ".pnm"}  # other names, or too few colours for paint
-_WITHOUT_ALPHA = {"BMP", "JPEG", "PPM"}
+# Other names, or too few colours for paint, or no encoder everywhere.
+_ONLY_READ = {".apng", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".pbm", ".pgm", ".pnm"}
+_HEIC = {".heic", ".heif"} - _KNOWN.keys()
 _WITH_QUALITY = {"AVIF", "JPEG", "WEBP"}
 # Colour space of a profile and mode of an image, to the mode in which the profile is applied.
 _PROFILED = {("CMYK", "CMYK"): "CMYK", ("GRAY", "L"): "L", ("RGB", "L"): "RGB", ("RGB", "RGB"): "RGB"}
@@ -32,21 +40,15 @@ IMAGE_SUFFIXES = frozenset(_KNOWN.keys() & (_WRITTEN | _ONLY_READ))
 WRITABLE_SUFFIXES = IMAGE_SUFFIXES & _WRITTEN
 """Endings, in lower case, that write_image knows."""
 
+_FORMATS = sorted({_KNOWN[suffix] for suffix in IMAGE_SUFFIXES})  # others, such as EPS, are programs to be run
+
 
 class ImageFileError(ValueError):
     """A file that is no readable image, or an image that its file format cannot hold."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """What a picture file shows: ``image`` (1, 3, H, W) on white, and ``alpha`` (1, 1, H, W) where the file has one."""
-
-    image: Tensor
-    alpha: Tensor | None
-
-
-def read_picture(path: Path) -> Picture:
-    """Return the picture as it is meant to be seen: upright, in sRGB, transparent parts on white.
+def read_image(path: Path) -> Tensor:
+    """Return the image (1, 3, H, W) of a picture file as it is meant to be seen: upright, in sRGB, on white.
 
     Gray, palette, CMYK and 16-bit files are converted; embedded colour profiles are applied.
 
@@ -54,50 +56,92 @@ def read_picture(path: Path) -> Picture:
         FileNotFoundError: nothing is there.
         ImageFileError: the file is no image, is damaged, or is too large to be decoded safely.
     """
-    colours, alpha = _flatten(_decode(path), with_profile=True)
-    image = to_float(_to_pixels(colours)[None])
-    return Picture(image, None if alpha is None else to_float(_to_pixels(alpha)[None]))
-
-
-def read_image(path: Path) -> Tensor:
-    """Return the image (1, 3, H, W) of a picture file; raises as read_picture does."""
-    return read_picture(path).image
+    return to_float(_to_tensor(_on_white(decode(path), with_profile=True))[None])
 
 
 def read_pixels(path: Path, *, at_least: int) -> Tensor:
     """Return a training photo fast: uint8 (3, H, W), upright, transparent parts on white.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 of its size when both sides then keep ``at_least`` px; nothing is enlarged.
-    Colour profiles are left out: their slight shift does not matter to training. Raises as read_picture does.
+    Colour profiles are left out: their slight shift does not matter to training. Raises as read_image does.
     """
-    colours, _ = _flatten(_decode(path, at_least=at_least), with_profile=False)
-    return _to_pixels(colours)
+    return _to_tensor(_on_white(decode(path, at_least=at_least), with_profile=False))
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """Return uint8 pixels (N, C, H, W) as float32 in [0, 1]."""
-    return pixels.to(torch.float32) / 255
+    """Return uint8 or uint16 pixels (N, C, H, W) as float32 in [0, 1]; floats as float32 as they are."""
+    return pixels.to(torch.float32) / _full_scale(pixels.dtype)
 
 
-def write_image(path: Path, image: Tensor, *, alpha: Tensor | None = None, quality: int = 95) -> None:
+def to_pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return an image, clamped to [0, 1], as pixels of type uint8, uint16 or a float: the other way of to_float."""
+    image = image.detach().float().clamp(0, 1)
+    if dtype.is_floating_point:
+        return image.to(dtype)
+    return image.mul(_full_scale(dtype)).round().to(dtype)
+
+
+def _full_scale(dtype: torch.dtype) -> int:
+    return 1 if dtype.is_floating_point else torch.iinfo(dtype).max
+
+
+def write_image(path: Path, image: Tensor, *, quality: int = 95) -> None:
     """Write an image (1, 3, H, W), clamped to [0, 1], in the format of the suffix: a whole file or none.
 
-    ``alpha`` (1, 1, H, W) is attached, or in a format without it the image is laid on white. ``quality`` is of 1 to
-    100 and matters to JPEG, WebP and AVIF.
+    ``quality`` is of 1 to 100 and matters to JPEG, WebP and AVIF.
 
     Raises:
         ValueError: the shape, the quality or the suffix is not one of these.
         ImageFileError: the format cannot hold the image, for example a side over 16,383 px in WebP.
         OSError: the disk is full, or the folder cannot be written.
     """
-    check_writable(path)
     if image.ndim != 4 or image.shape[:2] != (1, 3):
         raise ValueError(f"expected an image of shape (1, 3, H, W), got {tuple(image.shape)}")
+    pixels = to_pixels(image[0].cpu(), torch.uint8).permute(1, 2, 0).contiguous()
+    encode(path, Image.fromarray(pixels.numpy()), quality=quality)
+
+
+def encode(path: Path, picture: Image.Image, *, quality: int, **options: object) -> None:
+    """Write a Pillow image of 8 bits, with Pillow's own options such as ``exif``; raises as write_image does."""
+    check_writable(path)
     if not 1 <= quality <= 100:
         raise ValueError(f"expected a quality of 1 to 100, got {quality!r}")
-    data = _encode(path, image, alpha=alpha, quality=quality)
-    with written_whole(path) as temporary:
-        temporary.write_bytes(data)
+    file_format = format_of(path)
+    if file_format in _WITH_QUALITY:
+        options["quality"] = quality
+    if file_format == "JPEG":
+        options["subsampling"] = 0  # full colour resolution, for paint has saturated edges
+    with written_whole(path) as temporary, temporary.open("w+b") as file:
+        try:
+            picture.save(cast(IO[bytes], _Unnumbered(file)), format=file_format, **options)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise _unfit(path, f"{picture.width} x {picture.height} px") from error
+
+
+class _Unnumbered:
+    """A file without its number: given that, Pillow's encoders write past Python and lose the reason of an error."""
+
+    def __init__(self, file: io.BufferedRandom) -> None:
+        self.read, self.write, self.seek, self.tell, self.flush = (
+            file.read,
+            file.write,
+            file.seek,
+            file.tell,
+            file.flush,
+        )
+
+
+def format_of(path: Path) -> str:
+    """Return Pillow's name of the format that the suffix of ``path`` names, for example JPEG."""
+    return _KNOWN[path.suffix.lower()]
+
+
+def _unfit(path: Path, size: str) -> ImageFileError:
+    return ImageFileError(
+        f"expected an image that {format_of(path)} can hold, got {size} for {str(path)!r}: write a .png instead"
+    )
 
 
 def check_writable(path: Path) -> None:
@@ -168,18 +212,39 @@ def _is_image_name(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _decode(path: Path, *, at_least: int | None = None) -> Image.Image:
-    """Return the first frame, upright, in the file's own mode."""
+def limit_pixels(most: int) -> None:
+    """Refuse from now on, in the whole process, to decode a picture of more pixels: Pillow's guard against bombs."""
+    Image.MAX_IMAGE_PIXELS = most // 2  # it warns above its limit and refuses above twice that
+
+
+def decode(path: Path, *, at_least: int | None = None) -> Image.Image:
+    """Return the first frame, upright, in the file's own mode but with 16 bits at most. Raises as read_image does.
+
+    ``at_least`` lets a JPEG be decoded smaller, as in read_pixels.
+    """
+    with opened(path) as file:
+        if at_least is not None:
+            file.draft("RGB", (at_least, at_least))
+        return upright(file)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Yield the picture file, not yet decoded; raises as read_image does, also for what goes wrong inside."""
     _check_file(path)
     # Pillow warns of what it reads nevertheless, such as damaged EXIF.
     with warnings.catch_warnings(action="ignore"):
         try:
-            with Image.open(path) as file:
-                if at_least is not None:
-                    file.draft("RGB", (at_least, at_least))
-                return ImageOps.exif_transpose(file)
+            with Image.open(path, formats=_FORMATS) as file:
+                yield file
         except Exception as error:  # A damaged file brings Pillow's decoders to errors of any type.
             raise ImageFileError(_reason(path, error)) from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return the image, itself turned as its EXIF says; of 32 bits for a value 8 are left."""
+    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large picture would take as much again
+    return _to_eight_bits(image) if image.mode in {"I", "F"} else image
 
 
 def _check_file(path: Path) -> None:
@@ -193,29 +258,45 @@ def _check_file(path: Path) -> None:
 
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"expected an image file, got something else in {str(path)!r}: give a JPEG, PNG, WebP or TIFF"
+        advice = "pip install 'impasto[heic]'" if path.suffix.lower() in _HEIC else "give a JPEG, PNG, WebP or TIFF"
+        return f"expected an image file, got something else in {str(path)!r}: {advice}"
     if isinstance(error, Image.DecompressionBombError):
-        return f"expected an image of at most {_most_pixels():,} px, got more in {str(path)!r}: make it smaller first"
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow warns above its limit and refuses above twice that
+        return (
+            f"expected an image of at most {most:,} px, got more in {str(path)!r}: make it smaller, or raise the limit"
+        )
+    if isinstance(error, MemoryError):
+        return f"expected an image that fits the memory, got a larger one in {str(path)!r}: make it smaller"
     if isinstance(error, OSError) and error.strerror:
         return f"expected an image file that may be read, got {error.strerror!r} from {str(path)!r}: check the file"
     return f"expected a whole image file, got a damaged one in {str(path)!r}: copy it again"
 
 
-def _most_pixels() -> int:
-    # Pillow warns above its limit and refuses above twice that.
-    return 2 * (Image.MAX_IMAGE_PIXELS or 0)
+def _on_white(image: Image.Image, *, with_profile: bool) -> Image.Image:
+    """Return the colours in mode RGB; any may hide where nothing is seen, and white takes their place."""
+    colours, alpha = to_rgb(image, with_profile=with_profile), find_alpha(image)
+    return colours if alpha is None else Image.composite(colours, Image.new("RGB", image.size, "white"), alpha)
 
 
-def _flatten(image: Image.Image, *, with_profile: bool) -> tuple[Image.Image, Image.Image | None]:
-    """Return the colours on white in mode RGB, and the alpha channel in mode L where there is one."""
+def find_alpha(image: Image.Image) -> Image.Image | None:
+    """Return the alpha channel in mode L, or None for an image without transparency."""
+    if not image.has_transparency_data or image.mode.startswith("I"):
+        return None
+    return (image if image.mode == "LA" else image.convert("RGBA")).getchannel("A")
+
+
+def to_rgb(image: Image.Image, *, with_profile: bool = True) -> Image.Image:
+    """Return the colours in mode RGB and, with the embedded profile applied, in sRGB."""
     image = _to_eight_bits(image)
-    if not image.has_transparency_data:
-        return _to_rgb(image, with_profile=with_profile), None
-    image = image if image.mode == "LA" else image.convert("RGBA")
-    alpha = image.getchannel("A")
-    white = Image.new("RGB", image.size, "white")
-    # Any colour may hide where nothing is seen, and would bleed into what is seen.
-    return Image.composite(_to_rgb(image, with_profile=with_profile), white, alpha), alpha
+    if image.has_transparency_data and image.mode != "LA":
+        image = image.convert("RGBA")
+    profile = image.info.get("icc_profile")
+    if with_profile and profile:
+        try:
+            return _apply_profile(image, profile)
+        except (ImageCms.PyCMSError, OSError, KeyError):
+            pass  # A damaged or foreign profile says nothing; the plain conversion is the best guess.
+    return image.convert("RGB")
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
@@ -227,17 +308,9 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     full_scales = [1.0, 255.0, 65535.0] if image.mode == "F" else [65535.0]
     peak = float(values.max())
     full_scale = next((scale for scale in full_scales if peak <= scale), peak)
-    return Image.fromarray(np.rint(values * (255 / full_scale)).astype(np.uint8))
-
-
-def _to_rgb(image: Image.Image, *, with_profile: bool) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if with_profile and profile:
-        try:
-            return _apply_profile(image, profile)
-        except (ImageCms.PyCMSError, OSError, KeyError):
-            pass  # A damaged or foreign profile says nothing; the plain conversion is the best guess.
-    return image.convert("RGB")
+    gray = Image.fromarray(np.rint(values * (255 / full_scale)).astype(np.uint8))
+    gray.info["icc_profile"] = image.info.get("icc_profile")
+    return gray
 
 
 def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
@@ -250,51 +323,30 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return converted or image.convert("RGB")
 
 
-def _to_pixels(image: Image.Image) -> Tensor:
-    """Return uint8 (C, H, W)."""
-    pixels = np.array(image).reshape(image.height, image.width, -1)
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-def _encode(path: Path, image: Tensor, *, alpha: Tensor | None, quality: int) -> bytes:
-    # In memory first: Pillow's encoders lose the reason when the disk is full.
-    file_format = _KNOWN[path.suffix.lower()]
-    picture = _to_pillow(image, alpha, transparent=file_format not in _WITHOUT_ALPHA)
-    options: dict[str, int] = {"quality": quality} if file_format in _WITH_QUALITY else {}
-    if file_format == "JPEG":
-        options["subsampling"] = 0  # full colour resolution, for paint has saturated edges
-    data = io.BytesIO()
-    try:
-        picture.save(data, format=file_format, **options)
-    except (OSError, ValueError) as error:
-        size = f"{picture.width} x {picture.height} px"
-        raise ImageFileError(
-            f"expected an image that {file_format} can hold, got {size} for {str(path)!r}: write a .png instead"
-        ) from error
-    return data.getvalue()
-
-
-def _to_pillow(image: Tensor, alpha: Tensor | None, *, transparent: bool) -> Image.Image:
-    image = image.detach().float().cpu()
-    if alpha is not None:
-        alpha = alpha.detach().float().cpu()
-        image = torch.cat([image, alpha], dim=1) if transparent else image * alpha + (1 - alpha)
-    pixels = image[0].clamp(0, 1).mul(255).round().to(torch.uint8)  # (3 or 4, H, W)
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+def _to_tensor(image: Image.Image) -> Tensor:
+    """Return uint8 (3, H, W) of mode RGB."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "ImageFileError",
-    "Picture",
     "check_writable",
     "contact_sheet",
+    "decode",
+    "encode",
+    "find_alpha",
     "find_images",
+    "format_of",
+    "limit_pixels",
+    "opened",
     "read_image",
-    "read_picture",
     "read_pixels",
     "resize",
     "to_float",
+    "to_pixels",
+    "to_rgb",
+    "upright",
     "write_image",
 ]

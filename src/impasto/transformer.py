@@ -20,21 +20,39 @@ MINIMUM_SIZE = 8
 
 
 class ConvLayer(nn.Module):
-    """Reflection padding, convolution, then instance normalisation and ReLU where asked for."""
+    """Reflection padding and convolution; upsampling before, instance normalisation and ReLU after, where asked for."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: int, stride: int = 1, norm: bool = True, relu: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int,
+        stride: int = 1,
+        upsample: bool = False,
+        norm: bool = True,
+        relu: bool = True,
     ) -> None:
         super().__init__()
+        self.upsample = upsample
         self.padding = (kernel // 2,) * 4
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride)
         self.norm = nn.InstanceNorm2d(out_channels, affine=True) if norm else nn.Identity()
-        self.relu = nn.ReLU() if relu else nn.Identity()
+        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features of shape (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        features: Tensor = self.relu(self.norm(self.conv(self._pad(x))))
+        """Return features of shape (N, out_channels, ceil(H / stride), ceil(W / stride)), or of twice the size."""
+        features: Tensor = self.relu(self.norm(self.convolve(x)))
         return features
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Return the features before they are normalised."""
+        # Nothing holds the upsampled features while the convolution runs: they are the largest of all.
+        features: Tensor = self.conv(self._pad(self._upsample(x) if self.upsample else x))
+        return features
+
+    def _upsample(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="nearest")
 
     def _pad(self, x: Tensor) -> Tensor:
         # On a CPU autocast would pad in float32, and convert there and back again.
@@ -61,11 +79,11 @@ class UpsampleLayer(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.layer = ConvLayer(in_channels, out_channels, kernel=3)
+        self.layer = ConvLayer(in_channels, out_channels, kernel=3, upsample=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of shape (N, out_channels, 2H, 2W)."""
-        features: Tensor = self.layer(F.interpolate(x, scale_factor=2, mode="nearest"))
+        features: Tensor = self.layer(x)
         return features
 
 
@@ -133,4 +151,13 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-__all__ = ["MINIMUM_SIZE", "TransformerNet", "check_input", "count_parameters", "find_device"]
+__all__ = [
+    "MINIMUM_SIZE",
+    "ConvLayer",
+    "ResidualBlock",
+    "TransformerNet",
+    "UpsampleLayer",
+    "check_input",
+    "count_parameters",
+    "find_device",
+]

@@ -1,0 +1,84 @@
+"""Many pictures: while one is painted, the next is decoded and the one before is encoded."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+
+from impasto.painting.outputs import Job
+from impasto.painting.pictures import Picture, read_picture, write_picture
+from impasto.painting.stylizer import Look, Stylizer
+
+_ONE_PICTURES = (ValueError, FileNotFoundError)  # errors that leave hope for the other pictures
+
+
+def paint_all(
+    stylizer: Stylizer, jobs: Sequence[Job], *, look: Look, quality: int = 95, strip: bool = False
+) -> Iterator[tuple[Job, Exception | None]]:
+    """Yield each job in order when its result is written, with the error where there is none.
+
+    At most three pictures are in memory. ``strip`` leaves out what the camera noted.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written: no other picture would fare better.
+    """
+    with ExitStack() as threads:
+        reader, writer = (threads.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
+        pictures = _Pictures(reader, jobs)
+        last: tuple[Job, Future[None]] | None = None
+        for job in jobs:
+            painted = _attempt(stylizer, job, pictures, look=look)
+            if last is not None:
+                yield _outcome(*last)
+            last = job, writer.submit(_write, job, painted, quality=quality, strip=strip)
+            del painted  # the writer lets go of it when it is written
+        if last is not None:
+            yield _outcome(*last)
+
+
+class _Pictures:
+    """The pictures in order; the next is read while one is painted, and none is held that was taken."""
+
+    def __init__(self, reader: Executor, jobs: Sequence[Job]) -> None:
+        self.reader = reader
+        self.jobs = iter(jobs)
+        self.reading = self._read_next()
+
+    def take(self) -> Picture:
+        assert self.reading is not None, "there is one for each job"
+        reading, self.reading = self.reading, None
+        try:
+            return reading.result()
+        finally:
+            self.reading = self._read_next()
+
+    def _read_next(self) -> Future[Picture] | None:
+        job = next(self.jobs, None)
+        return None if job is None else self.reader.submit(read_picture, job.source)
+
+
+def _attempt(stylizer: Stylizer, job: Job, pictures: _Pictures, *, look: Look) -> Picture | Exception:
+    try:
+        picture = pictures.take()
+    except _ONE_PICTURES as error:
+        return error
+    try:
+        return Picture(stylizer.paint(picture.pixels, look), picture.alpha, picture.exif)
+    except ValueError as error:
+        return ValueError(f"{error} ({str(job.source)!r})")
+
+
+def _write(job: Job, painted: Picture | Exception, *, quality: int, strip: bool) -> None:
+    if isinstance(painted, Exception):
+        raise painted
+    write_picture(job.target, Picture(painted.pixels, painted.alpha, None if strip else painted.exif), quality=quality)
+
+
+def _outcome(job: Job, written: Future[None]) -> tuple[Job, Exception | None]:
+    try:
+        written.result()
+    except _ONE_PICTURES as error:
+        return job, error
+    return job, None
+
+
+__all__ = ["paint_all"]

@@ -1,0 +1,163 @@
+"""Pictures keep their bits, their alpha and what the camera noted on the way through painting."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from impasto.painting.pictures import Picture, read_picture, write_picture
+from tests.test_images import LINEAR_RGB
+
+RNG = np.random.default_rng(0)
+DEEP = RNG.integers(0, 65536, (9, 13, 4), np.uint16)
+
+
+def deep_file(path: Path, pixels: np.ndarray) -> Path:
+    order = {2: cv2.COLOR_GRAY2BGR, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    _, data = cv2.imencode(path.suffix, pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, order[pixels.shape[2]]))
+    path.write_bytes(data.tobytes())
+    return path
+
+
+class TestSixteenBits:
+    @pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF"])
+    @pytest.mark.parametrize("channels", [3, 4])
+    def test_they_come_and_go(self, tmp_path: Path, suffix: str, channels: int) -> None:
+        pixels = DEEP[..., :channels].copy()
+        pixels[..., 3:] |= 1  # nothing is hidden
+        alpha = pixels[..., 3] if channels == 4 else None
+        write_picture(tmp_path / f"a{suffix}", Picture(pixels[..., :3], alpha))
+        for path in (tmp_path / f"a{suffix}", deep_file(tmp_path / "b.png", pixels)):
+            picture = read_picture(path)
+            assert np.array_equal(picture.pixels, pixels[..., :3])
+            if alpha is None or picture.alpha is None:
+                assert picture.alpha is alpha
+            else:
+                assert np.array_equal(picture.alpha, alpha)
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif"])
+    def test_gray(self, tmp_path: Path, suffix: str) -> None:
+        picture = read_picture(deep_file(tmp_path / f"a{suffix}", DEEP[..., 0].copy()))
+        assert np.array_equal(picture.pixels, np.repeat(DEEP[..., :1], 3, axis=2))
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".bmp"])
+    def test_a_format_of_8_bits_gets_8(self, tmp_path: Path, suffix: str) -> None:
+        write_picture(tmp_path / f"a{suffix}", Picture(np.full((8, 8, 3), 100 * 257, np.uint16)))
+        pixels = read_picture(tmp_path / f"a{suffix}").pixels
+        assert pixels.dtype == np.uint8
+        assert np.abs(pixels.astype(int) - 100).max() <= 1
+
+    def test_they_are_turned_upright(self, tmp_path: Path) -> None:
+        for orientation in range(1, 9):
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            plain = Image.fromarray((DEEP[..., :3] >> 8).astype(np.uint8))
+            plain.save(tmp_path / "8.png", exif=exif)
+            block = np.frombuffer(exif.tobytes().removeprefix(b"Exif\0\0"), np.uint8)
+            bgr = cv2.cvtColor(DEEP[..., :3].copy(), cv2.COLOR_RGB2BGR)
+            _, data = cv2.imencodeWithMetadata(".png", bgr, [cv2.IMAGE_METADATA_EXIF], [block])
+            (tmp_path / "16.png").write_bytes(data.tobytes())
+            deep = read_picture(tmp_path / "16.png").pixels
+            assert deep.dtype == np.uint16
+            assert np.array_equal(deep >> 8, read_picture(tmp_path / "8.png").pixels)
+
+    def test_a_profile_is_applied(self, tmp_path: Path) -> None:
+        block = np.frombuffer(LINEAR_RGB, np.uint8)
+        pixels = np.full((8, 8, 3), 32768, np.uint16)
+        _, data = cv2.imencodeWithMetadata(".png", pixels, [cv2.IMAGE_METADATA_ICCP], [block])
+        (tmp_path / "a.png").write_bytes(data.tobytes())
+        assert np.abs(read_picture(tmp_path / "a.png").pixels / 257 - 188).max() < 1.5
+
+
+class TestAlpha:
+    def test_hidden_colours_are_white_and_others_their_own(self, tmp_path: Path) -> None:
+        pixels = np.zeros((4, 3, 4), np.uint8)
+        pixels[:, :, 0] = 255  # red everywhere
+        pixels[:, :, 3] = (0, 51, 255)
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        picture = read_picture(tmp_path / "a.png")
+        assert picture.pixels[0].tolist() == [[255, 255, 255], [255, 0, 0], [255, 0, 0]]
+        assert picture.alpha is not None
+        assert picture.alpha[0].tolist() == [0, 51, 255]
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])
+    def test_it_is_attached(self, tmp_path: Path, suffix: str) -> None:
+        alpha = np.full((16, 16), 150, np.uint8)
+        write_picture(tmp_path / f"a{suffix}", Picture(np.full((16, 16, 3), 90, np.uint8), alpha), quality=100)
+        written = read_picture(tmp_path / f"a{suffix}")
+        assert written.alpha is not None
+        assert np.abs(written.alpha.astype(int) - 150).max() <= 1
+        assert np.abs(written.pixels.astype(int) - 90).max() <= 2
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".ppm"])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_without_alpha_in_the_format_the_picture_is_laid_on_white(
+        self, tmp_path: Path, suffix: str, dtype: Any
+    ) -> None:
+        full = np.iinfo(dtype).max
+        picture = Picture(np.zeros((8, 8, 3), dtype), np.full((8, 8), full // 5, dtype))
+        write_picture(tmp_path / f"a{suffix}", picture)
+        assert np.abs(read_picture(tmp_path / f"a{suffix}").pixels.astype(int) - 204).max() <= 1
+
+
+class TestNotes:
+    def noted(self) -> Image.Exif:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        exif[0x010F] = "a maker"
+        exif[0x8769] = {0x9003: "2026:01:02 03:04:05", 0xA002: 13}
+        exif[0x8825] = {1: "N", 2: (52.0, 30.0, 0.0)}
+        return exif
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_they_are_kept_without_orientation_and_size(self, tmp_path: Path, suffix: str, dtype: Any) -> None:
+        Image.new("RGB", (13, 9)).save(tmp_path / "a.jpg", exif=self.noted())
+        picture = read_picture(tmp_path / "a.jpg")
+        picture.pixels = picture.pixels.astype(dtype)
+        write_picture(tmp_path / f"b{suffix}", picture)
+        with Image.open(tmp_path / f"b{suffix}") as written:
+            exif = written.getexif()
+            assert exif[0x010F] == "a maker"
+            assert 0x0112 not in exif
+            assert 0xA002 not in exif.get_ifd(0x8769)
+            if suffix != ".tif":
+                assert exif.get_ifd(0x8769)[0x9003] == "2026:01:02 03:04:05"
+                assert exif.get_ifd(0x8825)[1] == "N"
+
+    def test_the_layout_of_a_tiff_is_no_note(self, tmp_path: Path) -> None:
+        Image.new("RGB", (13, 9)).save(tmp_path / "a.tif")
+        assert read_picture(tmp_path / "a.tif").exif is None
+
+    def test_notes_too_long_for_a_jpeg_are_left_out(self, tmp_path: Path) -> None:
+        write_picture(tmp_path / "a.jpg", Picture(np.zeros((8, 8, 3), np.uint8), exif=b"Exif\0\0" + bytes(70_000)))
+        assert read_picture(tmp_path / "a.jpg").exif is None
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_result_is_marked_as_srgb_and_is_the_same_every_time(tmp_path: Path, suffix: str, dtype: Any) -> None:
+    picture = Picture(np.full((8, 8, 3), 77, dtype))
+    for name in ("a", "b"):
+        write_picture(tmp_path / f"{name}{suffix}", picture)
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    with Image.open(tmp_path / f"a{suffix}") as written:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(written.info["icc_profile"]))
+    assert "sRGB" in ImageCms.getProfileDescription(profile)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_of_an_animation_the_first_frame_is_read(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
+    assert np.abs(read_picture(tmp_path / f"a{suffix}").pixels[4, 4].astype(int) - (255, 0, 0)).max() < 5
+
+
+def test_a_heic_photo(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra impasto[heic]")
+    heif.from_pillow(Image.new("RGB", (16, 16), (200, 100, 50))).save(tmp_path / "a.heic")
+    assert np.abs(read_picture(tmp_path / "a.heic").pixels[8, 8].astype(int) - (200, 100, 50)).max() < 8

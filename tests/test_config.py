@@ -182,7 +182,7 @@ WRONG = [
     ("style=weeping_women", f"there is no style=weeping_women: did you mean 'weeping_woman'? it can be {EVERY_STYLE}"),
     ("style=guernica", f"there is no style=guernica: it can be {EVERY_STYLE}"),
     ("budget=quik", "there is no budget=quik: did you mean 'quick'? it can be paper, quick, standard"),
-    ("loss=papr", "there is no loss=papr: did you mean 'paper'? it can be balanced, paper"),
+    ("loss=papr", "there is no loss=papr: did you mean 'paper'? it can be balanced, gatys, paper"),
     ("data=folders", "there is no data=folders: did you mean 'folder'? it can be coco, folder, samples"),
     (
         "loss_network=vgg15",
@@ -201,7 +201,7 @@ WRONG = [
     ("budget.decay=maybe", "budget.decay: Value 'maybe' is not a valid bool (type str)"),
     ("precision=fp16", "precision: Invalid value 'fp16', expected one of [auto, fp32, bf16]"),
     ("data.source=web", "data.source: Invalid value 'web', expected one of [samples, folder, coco]"),
-    ("loss.scaling=raw", "loss.scaling: Invalid value 'raw', expected one of [balanced, paper]"),
+    ("loss.scaling=raw", "loss.scaling: Invalid value 'raw', expected one of [balanced, paper, gatys]"),
     ("loss.content_layers=3", "loss.content_layers: Cannot assign int to Dict[str, float]"),
     # Out of range.
     ("budget.steps=0", "expected budget.steps of 1 or more, got 0"),

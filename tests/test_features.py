@@ -475,7 +475,8 @@ class TestCompressed:
     def test_another_layer_is_an_error(self, slim_weights: Path) -> None:
         network = load_loss_network(weights=slim_weights)
         assert message_of(ValueError, lambda: network(torch.rand(1, 3, 32, 32), ["relu3_2"])) == (
-            "the loss network has no layer 'relu3_2': did you mean 'relu3_3'? It has relu1_2, relu2_2, relu3_3, relu4_3"
+            "the loss network has no layer 'relu3_2': take vgg16 or vgg19 as the loss network, or another layer. "
+            "It has relu1_2, relu2_2, relu3_3, relu4_3"
         )
 
     @torch.no_grad()

@@ -29,11 +29,20 @@ MAY_SEE = {
     "learning.photos": {"images", "learning.generated_photos"},
     "learning.callbacks": {"files", "images"},
     "learning.config": set[str](),
+    "learning.optimization": {"images", "learning.features", "learning.losses"},
+    "learning.inspection": {"files", "images", "learning.features", "learning.losses", "learning.optimization"},
     "learning.command": {"learning.config", "learning.training"},
     "learning.training": HALL | LEARNING,
     "painting.stylizer": {"images", "style_file", "transformer"},
     "painting.outputs": {"images"},
-    "cli": {"images", "style_file", "learning.command", "painting.stylizer", "painting.outputs"},
+    "commands.judging": {"images", "transformer", "learning.features"},
+    "commands.record": {"images", "learning.optimization"},
+    "commands.optimize": ROOMS.keys() - {"cli"},
+    "commands.features": ROOMS.keys() - {"cli"},
+    "cli": {
+        *("images", "style_file", "learning.command", "painting.stylizer", "painting.outputs"),
+        *("commands.optimize", "commands.features"),
+    },
     "__main__": {"cli"},
 }
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "numpy", "PIL", "skimage", "tensorboard", "safetensors"}
@@ -74,7 +83,10 @@ def test_the_wings_do_not_see_each_other() -> None:
         assert not any(seen.partition(".")[0] == other for seen in seen_rooms(room)), room
 
 
-@pytest.mark.parametrize("room", ["cli", "__main__", "learning.config", "learning.command"])
+LIGHT = ["cli", "__main__", "commands.judging", "commands.optimize", "commands.features"]
+
+
+@pytest.mark.parametrize("room", [*LIGHT, "learning.config", "learning.command"])
 def test_what_answers_at_once_imports_nothing_heavy(room: str) -> None:
     names = imports(ast.parse(ROOMS[room].read_text()), inside_functions=False)
     assert {name.partition(".")[0] for name in names} & HEAVY == set()

@@ -57,8 +57,12 @@ def imports(node: ast.AST, *, inside_functions: bool = True) -> Iterator[str]:
             yield from (f"{child.module}.{alias.name}" for alias in child.names)
         elif isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
-        elif inside_functions or not isinstance(child, ast.FunctionDef):
+        elif inside_functions or not (isinstance(child, ast.FunctionDef) or only_for_types(child)):
             yield from imports(child, inside_functions=inside_functions)
+
+
+def only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def seen_rooms(room: str) -> set[str]:

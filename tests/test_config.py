@@ -23,6 +23,8 @@ from impasto.learning.config import (
     Source,
     TrainConfig,
     option_names,
+    preset_names,
+    read_preset,
     style_picture,
     to_yaml,
     validate,
@@ -98,6 +100,25 @@ class TestPresets:
         assert loss.content_layers == {"relu3_3": 1}
         channels = {"relu1_2": 64, "relu2_2": 128, "relu3_3": 256, "relu4_3": 512}
         assert loss.style_layers == {name: count**-2 for name, count in channels.items()}
+
+    def test_the_losses_of_gatys(self) -> None:
+        loss = compose_config("loss=gatys").loss
+        assert loss.scaling is Scaling.gatys
+        assert loss.content_weight / loss.style_weight == pytest.approx(1e-3)
+        assert (loss.tv_weight, loss.content_layers) == (0, {"conv4_2": 1})
+        assert loss.style_layers == {f"conv{block}_1": 1 / 5 for block in range(1, 6)}
+
+    def test_a_preset_alone_is_what_hydra_composes(self) -> None:
+        assert preset_names("loss") == ["balanced", "gatys", "paper"]
+        for name in preset_names("loss"):
+            loss = compose_config(f"loss={name}").loss
+            assert read_preset("loss", name) == {**vars(loss), "scaling": loss.scaling.value}
+
+    def test_a_preset_that_is_not_there(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            read_preset("loss", "papr")
+        expected = "there is no loss 'papr': did you mean 'paper'? it can be balanced, gatys, paper"
+        assert str(caught.value) == expected
 
     @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
     def test_the_full_networks(self, name: str) -> None:

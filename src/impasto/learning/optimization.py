@@ -81,7 +81,7 @@ class Objective:
         self, network: LossNetwork, photo: Tensor, styles: Sequence[StyleTarget], options: LossOptions
     ) -> None:
         self.network = network
-        self.layers = options.content_layers.keys() | options.style_layers.keys()
+        self.layers = list(dict.fromkeys((*options.content_layers, *options.style_layers)))
         with torch.no_grad():
             features = network(photo, self.layers)
             self.content_features = {name: features[name] for name in options.content_layers}

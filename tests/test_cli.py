@@ -231,11 +231,15 @@ class TestBadInput:
 
     def test_a_misspelt_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stilize", "a.png"]) == 2
-        assert error(capsys) == "error: expected a command (train, stylize), got 'stilize': did you mean 'stylize'?"
+        assert error(capsys) == (
+            "error: expected a command (train, stylize, optimize, features), got 'stilize': did you mean 'stylize'?"
+        )
 
     def test_no_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 2
-        assert error(capsys) == "error: expected a command (train, stylize), got none: see impasto --help"
+        assert error(capsys) == (
+            "error: expected a command (train, stylize, optimize, features), got none: see impasto --help"
+        )
 
     def test_a_misspelt_option(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stylize", "--modle=x", "a.png"]) == 2
@@ -296,7 +300,9 @@ def imported_by(code: str, *, cwd: Path) -> set[str]:
 
 
 class TestLight:
-    @pytest.mark.parametrize("words", [["--help"], ["stylize", "--help"], ["--version"]])
+    @pytest.mark.parametrize(
+        "words", [["--help"], ["--version"], *([each, "--help"] for each in ("stylize", "optimize", "features"))]
+    )
     def test_help_answers_without_torch(self, words: list[str], tmp_path: Path) -> None:
         code = f"from impasto.cli import main\ntry: main({words!r})\nexcept SystemExit as end: assert end.code == 0"
         assert imported_by(code, cwd=tmp_path) == set()
@@ -349,7 +355,7 @@ def test_ctrl_c_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     for words, expected in (
-        (["--help"], ("train", "stylize")),
+        (["--help"], ("train", "stylize", "optimize", "features")),
         (
             ["stylize", "--help"],
             ("PHOTO", "--model", "--strength", "--keep-colors", "--memory", "--resume", "--device"),

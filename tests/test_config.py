@@ -23,6 +23,8 @@ from impasto.learning.config import (
     Source,
     TrainConfig,
     option_names,
+    preset_names,
+    read_preset,
     style_picture,
     to_yaml,
     validate,
@@ -100,6 +102,25 @@ class TestPresets:
         assert loss.content_layers == {"relu3_3": 1}
         channels = {"relu1_2": 64, "relu2_2": 128, "relu3_3": 256, "relu4_3": 512}
         assert loss.style_layers == {name: count**-2 for name, count in channels.items()}
+
+    def test_the_losses_of_gatys(self) -> None:
+        loss = compose_config("loss=gatys").loss
+        assert loss.scaling is Scaling.gatys
+        assert loss.content_weight / loss.style_weight == pytest.approx(1e-3)
+        assert (loss.tv_weight, loss.content_layers) == (0, {"conv4_2": 1})
+        assert loss.style_layers == {f"conv{block}_1": 1 / 5 for block in range(1, 6)}
+
+    def test_a_preset_alone_is_what_hydra_composes(self) -> None:
+        assert preset_names("loss") == ["balanced", "gatys", "paper"]
+        for name in preset_names("loss"):
+            loss = compose_config(f"loss={name}").loss
+            assert read_preset("loss", name) == {**vars(loss), "scaling": loss.scaling.value}
+
+    def test_a_preset_that_is_not_there(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            read_preset("loss", "papr")
+        expected = "there is no loss 'papr': did you mean 'paper'? it can be balanced, gatys, paper"
+        assert str(caught.value) == expected
 
     @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
     def test_the_full_networks(self, name: str) -> None:
@@ -184,7 +205,7 @@ WRONG = [
     ("style=weeping_women", f"there is no style=weeping_women: did you mean 'weeping_woman'? it can be {EVERY_STYLE}"),
     ("style=guernica", f"there is no style=guernica: it can be {EVERY_STYLE}"),
     ("budget=quik", "there is no budget=quik: did you mean 'quick'? it can be paper, quick, standard"),
-    ("loss=papr", "there is no loss=papr: did you mean 'paper'? it can be balanced, paper"),
+    ("loss=papr", "there is no loss=papr: did you mean 'paper'? it can be balanced, gatys, paper"),
     ("data=folders", "there is no data=folders: did you mean 'folder'? it can be coco, folder, samples"),
     (
         "loss_network=vgg15",
@@ -203,7 +224,7 @@ WRONG = [
     ("budget.decay=maybe", "budget.decay: Value 'maybe' is not a valid bool (type str)"),
     ("precision=fp16", "precision: Invalid value 'fp16', expected one of [auto, fp32, bf16]"),
     ("data.source=web", "data.source: Invalid value 'web', expected one of [samples, folder, coco]"),
-    ("loss.scaling=raw", "loss.scaling: Invalid value 'raw', expected one of [balanced, paper]"),
+    ("loss.scaling=raw", "loss.scaling: Invalid value 'raw', expected one of [balanced, paper, gatys]"),
     ("loss.content_layers=3", "loss.content_layers: Cannot assign int to Dict[str, float]"),
     # Out of range.
     ("budget.steps=0", "expected budget.steps of 1 or more, got 0"),

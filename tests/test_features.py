@@ -143,6 +143,21 @@ class TestLayers:
             "the loss network has no layer 'fc6': It has conv1_1, relu1_1, pool1"
         )
 
+    def test_an_image_too_small_for_the_deepest_layer(self) -> None:
+        images = torch.rand(1, 3, 3, 8)
+        assert tiny()(images, ["relu2_2"])["relu2_2"].shape == (1, 3, 1, 4)
+        assert message_of(ValueError, lambda: tiny()(images, ["conv1_1", "pool2"])) == (
+            "expected images of at least 4 x 4 px for the layer pool2, got 8 x 3 px: "
+            "take larger images or a shallower layer"
+        )
+
+    def test_a_layer_that_only_another_network_has(self, slim_weights: Path) -> None:
+        network = load_loss_network(weights=slim_weights)
+        assert message_of(ValueError, lambda: network.check_layers(["conv4_4"])) == (
+            "the loss network has no layer 'conv4_4': take vgg19 as the loss network, or another layer. "
+            "It has relu1_2, relu2_2, relu3_3, relu4_3"
+        )
+
     def test_no_layer(self) -> None:
         network = LossNetwork((1,), (2,), mean=(0.0,) * 3, std=(1.0,) * 3)
         assert message_of(ValueError, lambda: network.check_layers([])) == (
@@ -211,6 +226,24 @@ class TestWeights:
             number = order.index(layer)
             assert torch.equal(convolution.get_parameter("weight"), state[f"features.{number}.weight"])
             assert torch.equal(convolution.get_parameter("bias"), state[f"features.{number}.bias"])
+
+    @torch.no_grad()
+    def test_pooling_by_average_and_fewer_blocks(self, tmp_path: Path) -> None:
+        path = torchvision_file(tmp_path / "weights.pth", "vgg16")
+        networks = [load_loss_network("vgg16", weights=path, pooling=kind, blocks=1) for kind in ("max", "average")]
+        assert networks[0].layers[-1] == "pool1"
+        images = torch.rand(1, 3, 8, 8)
+        features = [network(images, ["relu1_2", "pool1"]) for network in networks]
+        assert torch.equal(features[0]["relu1_2"], features[1]["relu1_2"])
+        before = features[0]["relu1_2"].unflatten(2, (4, 2)).unflatten(4, (4, 2))
+        torch.testing.assert_close(features[0]["pool1"], before.amax((3, 5)))
+        torch.testing.assert_close(features[1]["pool1"], before.mean((3, 5)))
+
+    @pytest.mark.parametrize(("name", "pooling"), [("vgg16_slim", "average"), ("vgg19", "mean")])
+    def test_pooling_that_is_not_there(self, name: str, pooling: str) -> None:
+        assert message_of(ValueError, lambda: load_loss_network(name, pooling=pooling)) == (
+            f"expected pooling by max, or with vgg16 and vgg19 by average, got {pooling!r} with {name}: choose again"
+        )
 
     @pytest.mark.parametrize(("name", "pretrained"), [*PRETRAINED, ("vgg16", None), ("vgg19", None)])
     @torch.no_grad()
@@ -475,7 +508,8 @@ class TestCompressed:
     def test_another_layer_is_an_error(self, slim_weights: Path) -> None:
         network = load_loss_network(weights=slim_weights)
         assert message_of(ValueError, lambda: network(torch.rand(1, 3, 32, 32), ["relu3_2"])) == (
-            "the loss network has no layer 'relu3_2': did you mean 'relu3_3'? It has relu1_2, relu2_2, relu3_3, relu4_3"
+            "the loss network has no layer 'relu3_2': take vgg16 or vgg19 as the loss network, or another layer. "
+            "It has relu1_2, relu2_2, relu3_3, relu4_3"
         )
 
     @torch.no_grad()

@@ -235,7 +235,56 @@ class TestPerceptualLoss:
         assert terms.style.item() == pytest.approx((3.0 * style_a / 5 + 0.25 * style_b / 9) / 3.25)
         assert terms.tv.item() == pytest.approx(6 / 12)
 
-    @pytest.mark.parametrize("scaling", ["paper", "balanced"])
+    def test_gatys_is_half_the_squared_differences_and_undivided_gram_matrices_by_hand(self) -> None:
+        terms = perceptual_loss("gatys")(IMAGE, FEATURES, CONTENT_TARGETS)
+        assert terms.content.item() == pytest.approx(1.0 * (1 + 1) / 2 + 0.5 * (4 * 4) / 2)
+        # Undivided, a has [[1, 3], [3, 9]] against twice STYLE, over 4 · 2² · 1²; b 36 against 12, over 4 · 1² · 4².
+        style_a, style_b = ((1 - 4) ** 2 + 2 * 3**2 + (9 - 2) ** 2) / 16, (36 - 12) ** 2 / 64
+        assert terms.style.item() == pytest.approx(3.0 * style_a + 0.25 * style_b)
+        assert terms.tv.item() == 6
+
+    def test_gatys_is_the_slow_loop(self, features: Tensor, others: Tensor) -> None:
+        features, others = features[:1], others[:1]
+        layers = {"a": 1.0}
+        loss = perceptual_loss("gatys", {"a": gram_matrix(others)}, content_layers=layers, style_layers=layers)
+        terms = loss(IMAGE, {"a": features}, {"a": others})
+        content = sum(
+            (a - b) ** 2 / 2 for a, b in zip(features.flatten().tolist(), others.flatten().tolist(), strict=True)
+        )
+        assert terms.content.item() == pytest.approx(content)
+        channels, positions = 3, 4 * 5
+        undivided = [channels * positions * slow_gram_matrix(x)[0] for x in (features, others)]
+        style = sum(
+            (undivided[0][i, j] - undivided[1][i, j]).item() ** 2 for i in range(channels) for j in range(channels)
+        )
+        assert terms.style.item() == pytest.approx(style / (4 * channels**2 * positions**2), rel=1e-5)
+
+    def test_the_two_papers_scalings_differ_by_known_factors(self, features: Tensor, others: Tensor) -> None:
+        layers, grams = {"a": 1.0}, {"a": gram_matrix(others[:1])}
+        gatys, johnson = (
+            perceptual_loss(scaling, grams, content_layers=layers, style_layers=layers)(
+                IMAGE, {"a": features}, {"a": others}
+            )
+            for scaling in ("gatys", "paper")
+        )
+        torch.testing.assert_close(gatys.content, johnson.content * (3 * 4 * 5) / 2)
+        torch.testing.assert_close(gatys.style, johnson.style / 4)
+        assert gatys.tv == johnson.tv
+
+    @pytest.mark.parametrize("scaling", ["paper", "balanced", "gatys"])
+    def test_a_term_without_layers_is_zero(self, scaling: Scaling) -> None:
+        terms = perceptual_loss(scaling, {}, content_layers={}, style_layers={})(IMAGE, {}, {})
+        assert (terms.content, terms.style) == (0, 0)
+        torch.testing.assert_close(terms.total, 0.1 * terms.tv)
+
+    def test_style_features_take_the_place_of_the_features_in_the_style_term_alone(self) -> None:
+        loss = perceptual_loss("paper")
+        plain = loss(IMAGE, FEATURES, CONTENT_TARGETS)
+        part = loss(IMAGE, FEATURES, CONTENT_TARGETS, style_features={name: 0 * x for name, x in FEATURES.items()})
+        assert part.content == plain.content
+        assert part.style.item() == pytest.approx(3.0 * (4 + 1) + 0.25 * 9)
+
+    @pytest.mark.parametrize("scaling", ["paper", "balanced", "gatys"])
     def test_the_total_is_the_weighted_sum(self, scaling: Scaling) -> None:
         terms = perceptual_loss(scaling)(IMAGE, FEATURES, CONTENT_TARGETS)
         expected = 2.0 * terms.content + 10.0 * terms.style + 0.1 * terms.tv
@@ -267,7 +316,7 @@ class TestPerceptualLoss:
         torch.testing.assert_close(after.content, scale**2 * before.content)
         torch.testing.assert_close(after.style, scale**4 * before.style)
 
-    @pytest.mark.parametrize("scaling", ["paper", "balanced"])
+    @pytest.mark.parametrize("scaling", ["paper", "balanced", "gatys"])
     def test_layers_that_are_not_named_do_not_count(self, scaling: Scaling) -> None:
         one: dict[str, Any] = {"content_layers": {"b": 1.0}, "style_layers": {"b": 1.0}}
         terms = perceptual_loss(scaling, **one)(IMAGE, FEATURES, CONTENT_TARGETS)
@@ -275,14 +324,14 @@ class TestPerceptualLoss:
         again = perceptual_loss(scaling, **one)(IMAGE, broken, {"b": CONTENT_TARGETS["b"]})
         assert (terms.content, terms.style) == (again.content, again.style)
 
-    @pytest.mark.parametrize("scaling", ["paper", "balanced"])
+    @pytest.mark.parametrize("scaling", ["paper", "balanced", "gatys"])
     def test_zero_at_both_targets(self, scaling: Scaling, features: Tensor) -> None:
         layers = {"a": 1.0}
         loss = perceptual_loss(scaling, {"a": gram_matrix(features)}, content_layers=layers, style_layers=layers)
         terms = loss(torch.full((2, 3, 8, 8), 0.5), {"a": features}, {"a": features})
         assert [value.item() for value in vars(terms).values()] == [0, 0, 0, 0]
 
-    @pytest.mark.parametrize("scaling", ["paper", "balanced"])
+    @pytest.mark.parametrize("scaling", ["paper", "balanced", "gatys"])
     def test_a_batch_of_one_photo_twice_has_the_loss_of_one(self, scaling: Scaling) -> None:
         loss = perceptual_loss(scaling)
         twice = [{name: torch.cat([x, x]) for name, x in each.items()} for each in (FEATURES, CONTENT_TARGETS)]
@@ -296,7 +345,7 @@ class TestPerceptualLoss:
         assert not any(parameter.requires_grad for parameter in loss.parameters())
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    @pytest.mark.parametrize("scaling", ["paper", "balanced"])
+    @pytest.mark.parametrize("scaling", ["paper", "balanced", "gatys"])
     def test_it_is_float32_and_finite_in_half_precision(self, scaling: Scaling, dtype: torch.dtype) -> None:
         large = torch.full((1, 2, 32, 32), 1e4, dtype=dtype)
         layers = {"a": 1.0}

@@ -350,7 +350,8 @@ class TestBadInput:
         self, train: Train, capsys: pytest.CaptureFixture[str]
     ) -> None:
         error = (
-            "the loss network has no layer 'relu3_2': did you mean 'relu3_3'? It has relu1_2, relu2_2, relu3_3, relu4_3"
+            "the loss network has no layer 'relu3_2': take vgg16 or vgg19 as the loss network, or another layer. "
+            "It has relu1_2, relu2_2, relu3_3, relu4_3"
         )
         self.expect(train, capsys, "+loss.content_layers.relu3_2=1", error=error)
 

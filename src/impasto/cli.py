@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import impasto
+from impasto.commands import features, optimize
 
 if TYPE_CHECKING:
     from impasto.painting.outputs import Job
 
-COMMANDS = ("train", "stylize")
+COMMANDS = ("train", "stylize", "optimize", "features")
 _STYLIZE_OPTIONS = (
     "--model",
     "--output",
@@ -33,6 +34,7 @@ _STYLIZE_OPTIONS = (
     "--help",
 )
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_MODULES = {"optimize": optimize, "features": features}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -55,9 +57,13 @@ def _run(words: Sequence[str]) -> int:
         from impasto.learning.command import main as train
 
         return train(rest)
+    if command in _MODULES:
+        _check_options(rest, (*_MODULES[command].OPTIONS, "--help"))
+        run = optimize.run if command == "optimize" else features.run
+        return run(_parser().parse_args(words))
     if command != "stylize" and not command.startswith("-"):
         raise ValueError(f"expected a command ({', '.join(COMMANDS)}), got {command!r}: {_advice(command, COMMANDS)}")
-    _check_options(rest)
+    _check_options(rest, _STYLIZE_OPTIONS)
     return _stylize(_parser().parse_args(words))
 
 
@@ -80,6 +86,8 @@ def _parser() -> _Parser:
         allow_abbrev=False,
     )
     _add_stylize_options(stylize)
+    for module in _MODULES.values():
+        module.add_parser(commands)
     return parser
 
 
@@ -126,15 +134,14 @@ def _quality(word: str) -> int:
     return int(word)
 
 
-def _check_options(words: Sequence[str]) -> None:
+def _check_options(words: Sequence[str], known: Sequence[str]) -> None:
     """Raise ValueError that names the closest option for a misspelt one."""
     for word in words:
         if word == "--":
             return
         option = word.split("=")[0]
-        if option.startswith("--") and option not in _STYLIZE_OPTIONS:
-            known = ", ".join(_STYLIZE_OPTIONS)
-            raise ValueError(f"expected an option ({known}), got {option!r}: {_advice(option, _STYLIZE_OPTIONS)}")
+        if option.startswith("--") and option not in known:
+            raise ValueError(f"expected an option ({', '.join(known)}), got {option!r}: {_advice(option, known)}")
 
 
 def _stylize(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ Nothing else knows the options' names. YAML in ``configs/`` holds only groups an
 or a value out of range is an error before anything heavy is imported.
 """
 
+import difflib
 import math
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -27,6 +28,7 @@ class Scaling(StrEnum):
 
     balanced = "balanced"
     paper = "paper"
+    gatys = "gatys"
 
 
 class Source(StrEnum):
@@ -223,6 +225,30 @@ def style_picture(image: str) -> Path:
     return Path(image).expanduser()
 
 
+def read_preset(group: str, name: str) -> dict[str, Any]:
+    """Return the plain values of a preset of ``configs``, for those who need it alone, without Hydra.
+
+    Raises:
+        ConfigError: there is no such preset; names the closest match.
+    """
+    known = preset_names(group)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"there is no {group} {name!r}: {hint}it can be {', '.join(known)}")
+    text = (resources.files("impasto.configs") / group / f"{name}.yaml").read_text(encoding="utf-8")
+    values = OmegaConf.to_container(OmegaConf.create(text))
+    assert isinstance(values, dict)
+    # A preset of the package _global_ sets options of other groups too.
+    return {str(key): value for key, value in values.get(group, values).items()}
+
+
+def preset_names(group: str) -> list[str]:
+    """Return the names of a group's presets, sorted."""
+    files = (resources.files("impasto.configs") / group).iterdir()
+    return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
+
+
 def option_names(schema: type = TrainConfig, prefix: str = "") -> list[str]:
     """Return the dotted names of all options, groups included."""
     names = []
@@ -238,4 +264,14 @@ def to_yaml(config: TrainConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-__all__ = ["ConfigError", "TrainConfig", "option_names", "style_picture", "to_yaml", "validate", "value_of"]
+__all__ = [
+    "ConfigError",
+    "TrainConfig",
+    "option_names",
+    "preset_names",
+    "read_preset",
+    "style_picture",
+    "to_yaml",
+    "validate",
+    "value_of",
+]

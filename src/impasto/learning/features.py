@@ -27,6 +27,9 @@ VGG_CHANNELS = (64, 128, 256, 512, 512)
 VGG_DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 """Convolutions in each of the five blocks."""
 
+POOLING: dict[str, nn.Module] = {"max": nn.MaxPool2d(2), "average": nn.AvgPool2d(2)}
+"""What ends a block; VGG was trained with the maximum."""
+
 SLIM_NAME = "vgg16_slim"
 SLIM_FILE = Path(str(resources.files("impasto.assets"))) / "vgg16_slim.safetensors"
 SLIM_DEPTHS = (2, 2, 3, 3)
@@ -89,10 +92,12 @@ class LossNetwork(nn.Module):
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         calibrated: tuple[str, ...] = (),
+        pooling: str = "max",
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.pooling = pooling
         self.order = layer_names(depths)
         self.layers = calibrated or self.order
         self.convolutions = nn.ModuleDict()
@@ -116,9 +121,10 @@ class LossNetwork(nn.Module):
         """Return the feature maps of the named layers, shallowest first; nothing deeper is computed.
 
         Raises:
-            ValueError: a layer the network does not have, or no layer at all.
+            ValueError: a layer the network does not have, no layer at all, or images too small for the deepest one.
         """
         self.check_layers(layers)
+        self._check_size(images, layers)
         features: dict[str, Tensor] = {}
         x = (images - self.mean) / self.std
         for previous, name in zip(("", *self.order), self.order, strict=False):
@@ -136,9 +142,27 @@ class LossNetwork(nn.Module):
             raise ValueError(f"expected at least one layer of the loss network, got none: choose from {known}")
         for name in layers:
             if name not in self.layers:
-                close = difflib.get_close_matches(name, self.layers, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(f"the loss network has no layer {name!r}: {hint}It has {', '.join(self.layers)}")
+                raise ValueError(
+                    f"the loss network has no layer {name!r}: {self._advice(name)}It has {', '.join(self.layers)}"
+                )
+
+    def _advice(self, name: str) -> str:
+        owners = [network for network, depths in VGG_DEPTHS.items() if name in layer_names(depths)]
+        if owners and self.layers != self.order:
+            return f"take {' or '.join(owners)} as the loss network, or another layer. "
+        close = difflib.get_close_matches(name, self.layers, n=1)
+        return f"did you mean {close[0]!r}? " if close else ""
+
+    def _check_size(self, images: Tensor, layers: Collection[str]) -> None:
+        """Raise ValueError unless something is left of the images after the poolings up to the deepest layer."""
+        deepest = max(layers, key=self.order.index)
+        least = 2 ** (block_of(deepest) - (not deepest.startswith("pool")))
+        height, width = images.shape[-2:]
+        if min(height, width) < least:
+            raise ValueError(
+                f"expected images of at least {least} x {least} px for the layer {deepest}, got {width} x {height} px: "
+                "take larger images or a shallower layer"
+            )
 
     def _apply_layer(self, x: Tensor, name: str, *, keep_input: bool) -> Tensor:
         if name.startswith("conv"):
@@ -146,7 +170,8 @@ class LossNetwork(nn.Module):
             return convolved
         if name.startswith("relu"):
             return F.relu(x, inplace=not keep_input)
-        return F.max_pool2d(x, 2)
+        pooled: Tensor = POOLING[self.pooling](x)
+        return pooled
 
     def _calibrate(self, x: Tensor, name: str) -> Tensor:
         return F.conv2d(x, self.calibrations[name][:, :, None, None]) if name in self.calibrations else x
@@ -168,23 +193,34 @@ def block_of(name: str) -> int:
 
 
 def load_loss_network(
-    name: str = SLIM_NAME, *, weights: Path | None = None, pretrained: str | None = None
+    name: str = SLIM_NAME,
+    *,
+    weights: Path | None = None,
+    pretrained: str | None = None,
+    pooling: str = "max",
+    blocks: int = len(VGG_CHANNELS),
 ) -> LossNetwork:
     """Return a frozen loss network with its weights.
 
     ``vgg16_slim`` comes with the package. ``vgg16`` and ``vgg19`` take torchvision's ``pretrained`` weights, looked for
-    at ``weights``, then in torch's hub cache, then downloaded.
+    at ``weights``, then in torch's hub cache, then downloaded. They may end after fewer ``blocks``, and pool by
+    ``average`` as Gatys et al. do.
 
     Raises:
-        ValueError: an unknown network, or weights that the network does not have.
+        ValueError: an unknown network or pooling, or weights that the network does not have.
         LossNetworkFileError: the file is missing, damaged, or of another network.
     """
+    if pooling not in POOLING or (name == SLIM_NAME and pooling != "max"):
+        raise ValueError(
+            f"expected pooling by max, or with vgg16 and vgg19 by average, got {pooling!r} with {name}: choose again"
+        )
     if name == SLIM_NAME:
         return load_slim_network(weights if weights is not None else SLIM_FILE)
     if name not in VGG_DEPTHS:
         raise ValueError(f"expected a loss network out of {SLIM_NAME}, vgg16, vgg19, got {name!r}")
     source = find_pretrained(name, pretrained)
-    network = LossNetwork(VGG_DEPTHS[name], VGG_CHANNELS, mean=source.mean, std=source.std)
+    depths = VGG_DEPTHS[name][:blocks]
+    network = LossNetwork(depths, VGG_CHANNELS, mean=source.mean, std=source.std, pooling=pooling)
     path = weights if weights is not None else fetch(source)
     tensors = read_weights(path)
     if name == "vgg16":

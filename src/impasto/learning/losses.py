@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-Scaling = Literal["balanced", "paper"]
+Scaling = Literal["balanced", "paper", "gatys"]
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -81,13 +81,20 @@ class LossTerms:
 class PerceptualLoss(nn.Module):
     """Weighted sum of content loss, style loss and total variation against one style's Gram matrices.
 
-    ``content_layers`` and ``style_layers`` give each layer's weight within its term. Two scalings:
+    ``content_layers`` and ``style_layers`` give each layer's weight within its term, which is 0 without any. Three
+    scalings:
 
     - ``paper``: raw values. Content: sum over layers of weight · mean squared difference. Style: sum over layers of
       weight · squared Frobenius distance (a sum over entries). Total variation: a sum over pixels.
     - ``balanced``: each layer is divided by the size of its target, content by the mean square of the target features,
       style by the squared norm of the target Gram matrix, and layers are averaged; total variation by the number of
       values. One set of weights then serves every style and every loss network.
+    - ``gatys``: as ``paper``, but content is half the sum of squared differences, and style the sum of (G - A)² /
+      (4 C² (H·W)²) of undivided Gram matrices G and A, which is a quarter of the distance of the divided ones.
+
+    Source: Gatys, Ecker, Bethge 2015, equations 1 and 4.
+    Differs: the style picture may have another number of positions than the photo; each Gram matrix is divided by its
+    own.
     """
 
     def __init__(
@@ -109,11 +116,19 @@ class PerceptualLoss(nn.Module):
         self.scaling = scaling
 
     def forward(
-        self, stylized: Tensor, features: Mapping[str, Tensor], content_features: Mapping[str, Tensor]
+        self,
+        stylized: Tensor,
+        features: Mapping[str, Tensor],
+        content_features: Mapping[str, Tensor],
+        *,
+        style_features: Mapping[str, Tensor] | None = None,
     ) -> LossTerms:
-        """Return the terms for stylized images (N, 3, H, W), their features, and those of the photos."""
+        """Return the terms for stylized images (N, 3, H, W), their features, and those of the photos.
+
+        ``style_features`` are compared with the style in place of ``features``: those of a part of the image.
+        """
         content = self._content(features, content_features)
-        style = self._style(features)
+        style = self._style(features if style_features is None else style_features)
         tv = total_variation(stylized)
         if self.scaling == "balanced":
             tv = tv / stylized[0].numel()
@@ -123,18 +138,27 @@ class PerceptualLoss(nn.Module):
     def _content(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         losses = []
         for name, weight in self.content_layers.items():
-            size = targets[name].float().square().mean() if self.scaling == "balanced" else 1.0
-            losses.append(weight * content_loss(features[name], targets[name]) / size)
+            target = targets[name]
+            size: Tensor | float = 1.0
+            if self.scaling == "balanced":
+                size = target.float().square().mean()
+            elif self.scaling == "gatys":
+                size = 2 / target[0].numel()
+            losses.append(weight * content_loss(features[name], target) / size)
         return self._combine(losses, self.content_layers)
 
     def _style(self, features: Mapping[str, Tensor]) -> Tensor:
         losses = []
         for name, weight in self.style_layers.items():
             target = self.style_grams[name]
-            size = target.square().sum() if self.scaling == "balanced" else 1.0
+            size: Tensor | float = 4.0 if self.scaling == "gatys" else 1.0
+            if self.scaling == "balanced":
+                size = target.square().sum()
             losses.append(weight * style_loss(gram_matrix(features[name]), target) / size)
         return self._combine(losses, self.style_layers)
 
     def _combine(self, losses: list[Tensor], weights: Mapping[str, float]) -> Tensor:
+        if not losses:
+            return torch.zeros(())
         total = torch.stack(losses).sum()
         return total / sum(weights.values()) if self.scaling == "balanced" else total

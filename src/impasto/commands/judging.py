@@ -1,0 +1,58 @@
+"""Options and arguments that the subcommands with a loss network share. Nothing heavy is imported before it is used."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from impasto.learning.features import LossNetwork
+
+Options = Mapping[str, dict[str, Any]]
+"""Keyword arguments of ArgumentParser.add_argument by the option's name."""
+
+
+def whole_number(word: str) -> int:
+    """Return a number of 1 or more."""
+    if not (word.isdecimal() and int(word) >= 1):
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {word!r}")
+    return int(word)
+
+
+JUDGING: Options = {
+    "--loss-network": {"default": "vgg16_slim", "metavar": "NAME", "help": "vgg16_slim (default), vgg16 or vgg19"},
+    "--weights": {"type": Path, "metavar": "PATH", "help": "its weights; default: torch's cache, or a download"},
+    "--pretrained": {"metavar": "NAME", "help": "which of torchvision's weights these are"},
+    "--device": {"default": "auto", "metavar": "{auto,cpu,cuda,mps}", "help": "where to compute; default: auto"},
+    "--seed": {"type": int, "default": 0, "metavar": "NUMBER", "help": "of the noise to start from; default: 0"},
+}
+"""Options of the loss network."""
+
+
+def add_options(parser: argparse.ArgumentParser, options: Options) -> None:
+    """Add the options to the parser."""
+    for name, how in options.items():
+        parser.add_argument(name, **how)
+
+
+def load_judge(arguments: argparse.Namespace, *, pooling: str = "max") -> "LossNetwork":
+    """Return the loss network that the options ask for, on its device."""
+    import torch
+
+    from impasto.learning.features import load_loss_network
+    from impasto.transformer import find_device
+
+    device = find_device(arguments.device)
+    network = load_loss_network(
+        arguments.loss_network, weights=arguments.weights, pretrained=arguments.pretrained, pooling=pooling
+    )
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def read_resized(path: Path, short_side: int) -> "Tensor":
+    """Return the image (1, 3, H, W) of a file at that size."""
+    from impasto.images import read_image, resize
+
+    return resize(read_image(path), short_side=short_side)

@@ -1,0 +1,266 @@
+"""The slow way: the pixels of one picture are the unknowns, and descend the losses that a network is trained with.
+
+Source: Gatys, Ecker, Bethge 2015, *A Neural Algorithm of Artistic Style*.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from impasto.images import resize
+from impasto.learning.features import LossNetwork
+from impasto.learning.losses import LossTerms, PerceptualLoss, Scaling, gram_matrix
+
+OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.03}
+"""The optimizers by name, and the step each begins with."""
+
+HISTORY = 20
+"""Steps that L-BFGS remembers. 100 came out no better, and at 1024 px they fill 2.5 GB."""
+
+SMALLEST_STEP = 1e-3
+"""Part of the first step below which an optimisation that goes on diverging is given up."""
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What PerceptualLoss is told besides the style: layers with their weights, weights of the terms, scaling."""
+
+    content_layers: Mapping[str, float]
+    style_layers: Mapping[str, float]
+    content_weight: float
+    style_weight: float
+    tv_weight: float
+    scaling: Scaling
+
+    def loss(self, style_grams: Mapping[str, Tensor]) -> PerceptualLoss:
+        """Return the loss against a style's Gram matrices."""
+        return PerceptualLoss(style_grams, **vars(self))
+
+    def weighted(self, terms: LossTerms) -> dict[str, float]:
+        """Return the terms times their weights, and their sum as ``total``."""
+        weights = {"content": self.content_weight, "style": self.style_weight, "tv": self.tv_weight, "total": 1.0}
+        return {name: weight * float(getattr(terms, name)) for name, weight in weights.items()}
+
+
+@dataclass(frozen=True)
+class StyleTarget:
+    """A style picture (1, 3, H, W), its weight among several, and where it goes: ``mask`` (1, 1, H, W) in [0, 1].
+
+    The mask has the photo's aspect; without one the style goes everywhere.
+    """
+
+    picture: Tensor
+    weight: float = 1.0
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One style's loss, its part of the whole, and by layer what the features are multiplied by to see its mask."""
+
+    loss: PerceptualLoss
+    share: float
+    windows: Mapping[str, Tensor]
+
+    def select(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: x * self.windows[name] if name in self.windows else x for name, x in features.items()}
+
+
+class Objective:
+    """What a picture (1, 3, H, W) of the photo's size costs: the weighted mean of the perceptual losses of its styles.
+
+    A masked style is compared with the features under its mask alone, in a Gram matrix that is divided by the mask's
+    area. It counts by weight times area, so that each pixel is pulled as hard as without masks.
+    """
+
+    def __init__(
+        self, network: LossNetwork, photo: Tensor, styles: Sequence[StyleTarget], options: LossOptions
+    ) -> None:
+        self.network = network
+        self.layers = list(dict.fromkeys((*options.content_layers, *options.style_layers)))
+        with torch.no_grad():
+            features = network(photo, self.layers)
+            self.content_features = {name: features[name] for name in options.content_layers}
+            sizes = {name: features[name].shape[-2:] for name in options.style_layers}
+            self.parts = [_make_part(network, style, options, sizes) for style in styles]
+        self.parts = self.parts or [_Part(options.loss({}), 1.0, {})]
+        total = sum(part.share for part in self.parts)
+        self.parts = [replace(part, share=part.share / total) for part in self.parts]
+
+    def __call__(self, picture: Tensor) -> LossTerms:
+        """Return the terms before their weights, and their weighted sum."""
+        features = self.network(picture, self.layers)
+        terms = [
+            part.loss(picture, features, self.content_features, style_features=part.select(features))
+            for part in self.parts
+        ]
+        shares = picture.new_tensor([part.share for part in self.parts])
+        return LossTerms(
+            *(
+                torch.stack([getattr(each, name).to(shares) for each in terms]) @ shares
+                for name in ("content", "style", "tv", "total")
+            )
+        )
+
+
+def _make_part(
+    network: LossNetwork, style: StyleTarget, options: LossOptions, sizes: Mapping[str, torch.Size]
+) -> _Part:
+    features = network(style.picture.to(network.mean), options.style_layers)
+    loss = options.loss({name: gram_matrix(x) for name, x in features.items()})
+    if style.mask is None:
+        return _Part(loss, style.weight, {})
+    mask = style.mask.to(network.mean)
+    if not mask.max() > 0:
+        raise ValueError("expected a mask that is white where its style goes, got one that is black all over")
+    smaller = {name: F.interpolate(mask, size=tuple(size), mode="area") for name, size in sizes.items()}
+    windows = {name: (each / each.mean()).sqrt() for name, each in smaller.items()}
+    return _Part(loss, style.weight * float(mask.mean()), windows)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a descent stands: ``terms`` of the picture after so many iterations, and the best picture so far.
+
+    ``notice`` says what was done about an objective that was not finite.
+    """
+
+    iteration: int
+    terms: LossTerms
+    best: Tensor
+    lowest: float
+    notice: str | None = None
+
+
+def descend(
+    objective: Callable[[Tensor], LossTerms],
+    start: Tensor,
+    *,
+    iterations: int,
+    optimizer: str = "lbfgs",
+    learning_rate: float | None = None,
+) -> Iterator[Step]:
+    """Yield the start and what there is after every iteration, each of which judges one picture, clipped to [0, 1].
+
+    An objective that is not finite sends the descent back to the best picture, with a quarter of the step.
+
+    Raises:
+        ValueError: an unknown optimizer, or an objective that is not finite from the start or whatever the step.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"expected an optimizer out of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
+    rate = first = OPTIMIZERS[optimizer] if learning_rate is None else learning_rate
+    pixels = start.detach().clamp(0, 1).requires_grad_()
+    stepper = _make_stepper(optimizer, pixels, rate)
+    best, lowest = pixels.detach().clone(), math.inf
+    for iteration in range(iterations + 1):
+        before, notice = pixels.detach().clone(), None
+        terms = _take_step(stepper, objective, pixels)
+        if not math.isfinite(total := float(terms.total)):
+            rate /= 4
+            if lowest == math.inf or rate < SMALLEST_STEP * first:
+                raise ValueError(_explain_divergence(total, iteration))
+            notice = f"the objective was {total} after iteration {iteration}: back to the best picture, step {rate:g}"
+            pixels = best.clone().requires_grad_()
+            stepper = _make_stepper(optimizer, pixels, rate)
+        elif total < lowest:
+            best, lowest = before, total
+        yield Step(iteration, terms, best, lowest, notice)
+
+
+def _make_stepper(name: str, pixels: Tensor, rate: float) -> torch.optim.Optimizer:
+    if name == "adam":
+        return torch.optim.Adam([pixels], lr=rate)
+    # A fixed step: clipping between the steps came out better than a line search, which it misleads.
+    return torch.optim.LBFGS([pixels], lr=rate, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0)
+
+
+def _take_step(stepper: torch.optim.Optimizer, objective: Callable[[Tensor], LossTerms], pixels: Tensor) -> LossTerms:
+    """Move the pixels by one step, and return the terms of the picture before it."""
+    judged: list[LossTerms] = []
+
+    def judge() -> float:
+        stepper.zero_grad()
+        judged.append(objective(pixels))
+        judged[-1].total.backward()  # type: ignore[no-untyped-call]
+        return float(judged[-1].total.detach())
+
+    stepper.step(judge)
+    with torch.no_grad():
+        pixels.clamp_(0, 1)
+    return LossTerms(*(value.detach() for value in vars(judged[0]).values()))
+
+
+def _explain_divergence(total: float, iteration: int) -> str:
+    return (
+        f"expected a finite objective, got {total} at iteration {iteration}: "
+        "lower the weights of the terms, or begin with a smaller step"
+    )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One level of a coarse-to-fine pyramid: the short side in px, and the iterations spent there."""
+
+    short_side: int
+    iterations: int
+
+
+def paint(
+    network: LossNetwork,
+    photo: Tensor,
+    styles: Sequence[StyleTarget],
+    options: LossOptions,
+    *,
+    start: Callable[[Tensor], Tensor],
+    scales: Sequence[Scale],
+    optimizer: str = "lbfgs",
+    learning_rate: float | None = None,
+) -> Iterator[Step]:
+    """Yield the steps of a descent through the scales, counted on; each scale begins with the best of the one before.
+
+    ``start`` makes the first picture from the photo at the first scale. The style pictures have the size that they
+    are shown in at the last scale, and are smaller before in proportion.
+    """
+    done, picture = 0, None
+    for scale in scales:
+        smaller = resize(photo, short_side=scale.short_side).to(network.mean)
+        picture = start(smaller) if picture is None else _fit(picture, smaller)
+        shown = [_shrink(style, scale.short_side / scales[-1].short_side) for style in styles]
+        objective = Objective(network, smaller, shown, options)
+        for step in descend(
+            objective, picture, iterations=scale.iterations, optimizer=optimizer, learning_rate=learning_rate
+        ):
+            yield replace(step, iteration=done + step.iteration)
+            picture = step.best
+        done += scale.iterations
+
+
+def _fit(picture: Tensor, to: Tensor) -> Tensor:
+    return F.interpolate(picture, size=to.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def _shrink(style: StyleTarget, factor: float) -> StyleTarget:
+    return replace(style, picture=resize(style.picture, short_side=round(min(style.picture.shape[-2:]) * factor)))
+
+
+def start_noise(photo: Tensor, *, seed: int) -> Tensor:
+    """Return uniform noise of the photo's size, the same on every device."""
+    return torch.rand(photo.shape, generator=torch.Generator().manual_seed(seed)).to(photo)
+
+
+__all__ = [
+    "OPTIMIZERS",
+    "LossOptions",
+    "Objective",
+    "Scale",
+    "Step",
+    "StyleTarget",
+    "descend",
+    "paint",
+    "start_noise",
+]

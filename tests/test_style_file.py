@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from impasto.style_file import StyleFileError, load_style, save_style
+from impasto.style_file import SHIPPED, StyleFileError, load_style, save_style
 from impasto.transformer import TransformerNet
 
 Metadata = dict[str, Any]
@@ -124,6 +124,30 @@ class TestNotThere:
             f"expected one style file in {str(folder)!r}, got copy.safetensors, zigzag.safetensors: name the one to use"
         )
         expect(folder, message)
+
+
+class TestShipped:
+    """The trained styles that come with impasto, by their bare names."""
+
+    @pytest.mark.parametrize("name", sorted(path.stem for path in (SHIPPED.parent / "styles").glob("*.jpg")))
+    def test_each_picture_has_one(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        style = load_style(Path(name))
+        assert (style.name, style.network.width) == (name, 16)
+        assert (SHIPPED / f"{name}.safetensors").stat().st_size < 900_000
+        grey = torch.full((1, 3, 16, 16), 0.5)
+        assert style.network(grey).shape == grey.shape
+
+    def test_a_misspelt_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        expect(Path("mosaik"), f"{NOTHING} at 'mosaik': did you mean 'mosaic'?", error=FileNotFoundError)
+
+    def test_what_lies_in_the_folder_goes_first(
+        self, style_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        style_path.parent.rename(tmp_path / "mosaic")
+        monkeypatch.chdir(tmp_path)
+        assert load_style(Path("mosaic")).name == "zigzag"
 
 
 class TestDamaged:

@@ -96,7 +96,7 @@ TOO_SMALL = "take larger images or a shallower layer"
         ),
         (
             ["--start", "nois"],
-            "expected --start content, white, noise or a style file, got 'nois': did you mean 'noise'?",
+            "expected --start content, white, noise or a trained style, got 'nois': did you mean 'noise'?",
         ),
         (
             ["--mask", "small.png"],

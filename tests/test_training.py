@@ -118,6 +118,7 @@ class TestRunFolder:
             "credit": "Drawn by scripts/draw_styles.py of the impasto project",
             "licence": "MIT",
             "width": 4,
+            "init": "base",
             "loss_network": "vgg16_slim",
             "loss": "balanced",
             "content_weight": metadata["content_weight"],
@@ -201,7 +202,7 @@ class TestPrinted:
         for pattern in (
             r"style +mosaic: .+/mosaic\.jpg at 64 px",
             r"photos +\d.*",
-            r"transformer +width 4, 28,467 parameters",
+            r"transformer +width 4, 28,467 parameters, from scratch \(there is no base of this width\)",
             r"loss network +vgg16_slim.*",
             r"loss +balanced: content .+, style .+, tv .+",
             r"steps +6 of 2 photos at 64 px",

@@ -73,7 +73,7 @@ OPTIONS: Options = {
     },
     "--start": {
         "default": "content",
-        "help": "content (default), white, noise, or a style file whose painting to polish",
+        "help": "content (default), white, noise, or a trained style whose painting to polish",
     },
     "--objective": {"default": "johnson", "choices": ("johnson", "gatys"), "help": "which losses; default: johnson"},
     "--scaling": {"choices": ("balanced", "paper"), "help": "of johnson, as loss= in training; default: balanced"},
@@ -223,7 +223,7 @@ def find_start(arguments: argparse.Namespace) -> "Callable[[Tensor], Tensor]":
 
     from impasto.learning.optimization import start_noise
     from impasto.painting.stylizer import Stylizer
-    from impasto.style_file import load_style
+    from impasto.style_file import SHIPPED, load_style
 
     starts: dict[str, Callable[[Tensor], Tensor]] = {
         "content": torch.clone,
@@ -232,9 +232,9 @@ def find_start(arguments: argparse.Namespace) -> "Callable[[Tensor], Tensor]":
     }
     if arguments.start in starts:
         return starts[arguments.start]
-    if not Path(arguments.start).exists():
+    if not Path(arguments.start).exists() and not (SHIPPED / f"{arguments.start}.safetensors").is_file():
         raise FileNotFoundError(
-            f"expected --start {', '.join(starts)} or a style file, got {arguments.start!r}: "
+            f"expected --start {', '.join(starts)} or a trained style, got {arguments.start!r}: "
             f"{_advice(arguments.start, list(starts))}"
         )
     stylizer = Stylizer(load_style(Path(arguments.start)), device=arguments.device)

@@ -118,7 +118,7 @@ class TestRunFolder:
             "credit": "Drawn by scripts/draw_styles.py of the impasto project",
             "licence": "MIT",
             "width": 4,
-            "init": "base",
+            "init": "scratch",
             "loss_network": "vgg16_slim",
             "loss": "balanced",
             "content_weight": metadata["content_weight"],
@@ -202,7 +202,7 @@ class TestPrinted:
         for pattern in (
             r"style +mosaic: .+/mosaic\.jpg at 64 px",
             r"photos +\d.*",
-            r"transformer +width 4, 28,467 parameters, from scratch \(there is no base of this width\)",
+            r"transformer +width 4, 28,467 parameters, from scratch",
             r"loss network +vgg16_slim.*",
             r"loss +balanced: content .+, style .+, tv .+",
             r"steps +6 of 2 photos at 64 px",
@@ -293,11 +293,11 @@ class TestStart:
         assert f"from {style_path}" in capsys.readouterr().out
 
     def test_scratch(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-        assert train("init=scratch", "budget.steps=1") == 0
+        assert train("budget.steps=1") == 0
         assert "transformer    width 4, 28,467 parameters, from scratch\n" in capsys.readouterr().out
 
     def test_a_width_without_base_weights(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-        assert train("budget.steps=1") == 0
+        assert train("init=base", "budget.steps=1") == 0
         assert ", from scratch (there is no base of this width)\n" in capsys.readouterr().out
 
     def test_a_style_of_another_width(self, train: Train, style_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,7 +116,7 @@ class BudgetConfig:
 
 @dataclass
 class TrainConfig:
-    """Everything ``train.py`` can be told; ``init`` is ``base``, ``scratch``, or a style to start from."""
+    """Everything ``train.py`` can be told; ``init`` is ``scratch``, ``base``, or a style to start from."""
 
     style: StyleConfig = field(default_factory=StyleConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -124,7 +124,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     loss_network: LossNetworkConfig = field(default_factory=LossNetworkConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    init: str = "base"
+    init: str = "scratch"
     device: str = "auto"
     precision: Precision = Precision.auto
     seed: int = 0
@@ -239,8 +239,7 @@ def read_preset(group: str, name: str) -> dict[str, Any]:
     text = (resources.files("impasto.configs") / group / f"{name}.yaml").read_text(encoding="utf-8")
     values = OmegaConf.to_container(OmegaConf.create(text))
     assert isinstance(values, dict)
-    # A preset of the package _global_ sets options of other groups too.
-    return {str(key): value for key, value in values.get(group, values).items()}
+    return {str(key): value for key, value in values.items()}
 
 
 def preset_names(group: str) -> list[str]:

@@ -232,7 +232,8 @@ class TestWeights:
         path = torchvision_file(tmp_path / "weights.pth", "vgg16")
         networks = [load_loss_network("vgg16", weights=path, pooling=kind, blocks=1) for kind in ("max", "average")]
         assert networks[0].layers[-1] == "pool1"
-        features = [network(torch.rand(1, 3, 8, 8), ["relu1_2", "pool1"]) for network in networks]
+        images = torch.rand(1, 3, 8, 8)
+        features = [network(images, ["relu1_2", "pool1"]) for network in networks]
         assert torch.equal(features[0]["relu1_2"], features[1]["relu1_2"])
         before = features[0]["relu1_2"].unflatten(2, (4, 2)).unflatten(4, (4, 2))
         torch.testing.assert_close(features[0]["pool1"], before.amax((3, 5)))

@@ -137,7 +137,7 @@ def measure_descent(ruler: Ruler, start: str, iterations: int, keep: Callable[[i
     for step, spent in timed(steps):
         totals.append(step.lowest)
         seconds.append(spent)
-        if step.iteration in (*MILESTONES, iterations):
+        if step.iteration in (0, *MILESTONES, iterations):
             milestones[step.iteration] = ruler.measure(step.best)
             keep(step.iteration, step.best)
     return {"objective": totals, "seconds": seconds, "milestones": milestones}
@@ -336,7 +336,7 @@ def draw_strips(to: Path, painters: Sequence[Painter], cells: Sequence[Cell]) ->
     for style, size in dict.fromkeys((each["style"], each["size"]) for each in cells):
         rows = [[pictures[style]]]
         for each in cells:
-            paths = [to / "cells" / f"{each['stem']}_{step}.png" for step in (0, *each.get("milestones", ()))]
+            paths = [to / "cells" / f"{each['stem']}_{step}.png" for step in each.get("milestones", (0,))]
             found = [read_image(path) for path in paths if path.exists()]
             if (each["style"], each["size"]) == (style, size) and found:
                 rows = [rows[0] + found, *rows[1:]] if "budget" in each else [*rows, found]
@@ -359,8 +359,9 @@ def draw_plots(to: Path, rows: Sequence[Cell]) -> None:
         for number, row in enumerate(own, start=len(STARTS)):
             level = row["objective"] / row["unchanged"]
             axes.axhline(level, color=f"C{number}", linestyle="--", label=f"network, {row['budget']}")
-        axes.set(title=f"{style}, {size} px", xlabel="iterations", ylabel="part of the photo's objective", yscale="log")
-        axes.legend()
+        axes.set(title=f"{style}, {size} px", xlabel="iterations", ylabel="part of the photo's objective")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper right")
         figure.savefig(to / f"plot_{style}_{size}.png", dpi=110)
 
 

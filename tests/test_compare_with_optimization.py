@@ -66,6 +66,8 @@ def test_it_measures_everything_once_and_reports(
         assert row["photo"]["objective"][0] == pytest.approx(row["unchanged"])
         assert row["photo"]["objective"][-1] < row["unchanged"]
         assert len(row["noise"]["objective"]) == 13
+        assert list(row["noise"]["milestones"]) == ["0", "10", "12"]
+        assert row["photo"]["milestones"]["0"]["ssim"] == 1
         assert list(row["polish"]) == ["5", "10", "25"]
         assert row["seconds"] > 0
     removed = cells.pop()

@@ -147,6 +147,19 @@ class TestDescend:
             *_, last = descend(near(target), PHOTO, iterations=10)
             torch.testing.assert_close(last.best, torch.full_like(PHOTO, expected))
 
+    @pytest.mark.parametrize("scale", [1e-6, 1e12])
+    @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+    def test_the_objectives_scale_does_not_matter(self, judge: LossNetwork, optimizer: str, scale: float) -> None:
+        objective = Objective(judge, PHOTO, [StyleTarget(STYLE)], OPTIONS)
+
+        def scaled(picture: Tensor) -> LossTerms:
+            return LossTerms(*(scale * value for value in vars(objective(picture)).values()))
+
+        *_, plain = descend(objective, PHOTO, iterations=3, optimizer=optimizer)
+        *_, other = descend(scaled, PHOTO, iterations=3, optimizer=optimizer)
+        assert other.lowest == pytest.approx(scale * plain.lowest, rel=1e-3)
+        assert plain.lowest < objective(PHOTO).total
+
     def test_the_start_is_left_as_it_is(self) -> None:
         start = PHOTO.clone()
         list(descend(near(0.5), start, iterations=3))
@@ -158,24 +171,32 @@ class TestDescend:
 
 
 class TestNotFinite:
-    def broken(self, *, at: set[int]) -> Callable[[Tensor], LossTerms]:
-        """An objective that is not a number at these calls."""
+    def broken(self, *, at: set[int], factor: float = math.nan) -> Callable[[Tensor], LossTerms]:
+        """An objective that is not a number, or far too large, at these calls."""
         calls = iter(range(10_000))
 
         def objective(picture: Tensor) -> LossTerms:
             terms = near(0.5)(picture)
-            return replace(terms, total=terms.total * (math.nan if next(calls) in at else 1.0))
+            return replace(terms, total=terms.total * (factor if next(calls) in at else 1.0))
 
         return objective
 
     def test_it_goes_back_to_the_best_picture_with_a_smaller_step_and_says_so(self) -> None:
         steps = list(descend(self.broken(at={3}), PHOTO, iterations=12, optimizer="adam", learning_rate=0.04))
-        expected = "the objective was nan after iteration 3: back to the best picture, step 0.01"
+        expected = "the objective was nan at iteration 3: back to the best picture, step 0.01"
         assert [step.notice for step in steps if step.notice is not None] == [expected]
         assert torch.equal(steps[3].best, steps[2].best)
         assert float(steps[4].terms.total) == pytest.approx(steps[2].lowest)
         assert steps[-1].lowest < steps[2].lowest
         assert steps[-1].best.isfinite().all()
+
+    @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+    def test_a_jump_up_is_taken_back_without_a_word(self, optimizer: str) -> None:
+        steps = list(descend(self.broken(at={1}, factor=1000.0), PHOTO, iterations=6, optimizer=optimizer))
+        assert torch.equal(steps[1].best, PHOTO)
+        assert float(steps[2].terms.total) == steps[0].lowest
+        assert steps[-1].lowest < steps[0].lowest
+        assert all(step.notice is None for step in steps)
 
     @pytest.mark.parametrize(("first", "iteration"), [(0, 0), (2, 6)])
     def test_it_gives_up_at_the_start_or_when_no_step_is_small_enough(self, first: int, iteration: int) -> None:

@@ -21,8 +21,14 @@ OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.03}
 HISTORY = 20
 """Steps that L-BFGS remembers. 100 came out no better, and at 1024 px they fill 2.5 GB."""
 
+FIRST_STEP = 0.01
+"""Mean size of a pixel's first step by L-BFGS."""
+
+JUMP = 2.0
+"""Times the lowest objective so far, above which a step went too far: the descent goes back to the best picture."""
+
 SMALLEST_STEP = 1e-3
-"""Part of the first step below which an optimisation that goes on diverging is given up."""
+"""Part of the full step below which an objective that is still not finite is given up."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,8 @@ def descend(
 ) -> Iterator[Step]:
     """Yield the start and what there is after every iteration, each of which judges one picture, clipped to [0, 1].
 
-    An objective that is not finite sends the descent back to the best picture, with a quarter of the step.
+    An objective that jumps up or is not finite sends the descent back to the best picture, with a quarter of the step,
+    which then doubles with every iteration until it is whole again.
 
     Raises:
         ValueError: an unknown optimizer, or an objective that is not finite from the start or whatever the step.
@@ -155,44 +162,65 @@ def descend(
         raise ValueError(f"expected an optimizer out of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
     rate = first = OPTIMIZERS[optimizer] if learning_rate is None else learning_rate
     pixels = start.detach().clamp(0, 1).requires_grad_()
-    stepper = _make_stepper(optimizer, pixels, rate)
+    stepper = _Stepper(optimizer, pixels, rate)
     best, lowest = pixels.detach().clone(), math.inf
     for iteration in range(iterations + 1):
         before, notice = pixels.detach().clone(), None
-        terms = _take_step(stepper, objective, pixels)
-        if not math.isfinite(total := float(terms.total)):
+        terms = stepper.step(objective)
+        total = float(terms.total)
+        if total <= JUMP * lowest:
+            stepper.rate = rate = min(first, 2 * rate)
+            if total < lowest:
+                best, lowest = before, total
+        else:  # too far, or not a number
             rate /= 4
-            if lowest == math.inf or rate < SMALLEST_STEP * first:
-                raise ValueError(_explain_divergence(total, iteration))
-            notice = f"the objective was {total} after iteration {iteration}: back to the best picture, step {rate:g}"
+            if not math.isfinite(total):
+                if lowest == math.inf or rate < SMALLEST_STEP * first:
+                    raise ValueError(_explain_divergence(total, iteration))
+                notice = f"the objective was {total} at iteration {iteration}: back to the best picture, step {rate:g}"
             pixels = best.clone().requires_grad_()
-            stepper = _make_stepper(optimizer, pixels, rate)
-        elif total < lowest:
-            best, lowest = before, total
+            stepper = _Stepper(optimizer, pixels, rate)
         yield Step(iteration, terms, best, lowest, notice)
 
 
-def _make_stepper(name: str, pixels: Tensor, rate: float) -> torch.optim.Optimizer:
-    if name == "adam":
-        return torch.optim.Adam([pixels], lr=rate)
-    # A fixed step: clipping between the steps came out better than a line search, which it misleads.
-    return torch.optim.LBFGS([pixels], lr=rate, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0)
+class _Stepper:
+    """Moves pixels (1, 3, H, W), whatever the objective's scale: the gradient's mean size begins as FIRST_STEP.
 
+    L-BFGS's own first step would move all pixels together by 1, which is lost in rounding.
+    """
 
-def _take_step(stepper: torch.optim.Optimizer, objective: Callable[[Tensor], LossTerms], pixels: Tensor) -> LossTerms:
-    """Move the pixels by one step, and return the terms of the picture before it."""
-    judged: list[LossTerms] = []
+    def __init__(self, name: str, pixels: Tensor, rate: float) -> None:
+        self.pixels, self.rate, self.scale, self.first = pixels, rate, 0.0, 1.0
+        self.optimizer: torch.optim.Optimizer
+        if name == "adam":
+            self.optimizer = torch.optim.Adam([pixels], lr=rate)
+        else:
+            # A fixed step: clipping between the steps came out better than a line search, which it misleads.
+            self.optimizer = torch.optim.LBFGS(
+                [pixels], lr=rate, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
+            )
+            self.first = max(1.0, FIRST_STEP * pixels.numel())  # what L-BFGS will divide its first step by
 
-    def judge() -> float:
-        stepper.zero_grad()
-        judged.append(objective(pixels))
-        judged[-1].total.backward()  # type: ignore[no-untyped-call]
-        return float(judged[-1].total.detach())
+    def step(self, objective: Callable[[Tensor], LossTerms]) -> LossTerms:
+        """Move the pixels by one step, and return the terms of the picture before it."""
+        judged: list[LossTerms] = []
 
-    stepper.step(judge)
-    with torch.no_grad():
-        pixels.clamp_(0, 1)
-    return LossTerms(*(value.detach() for value in vars(judged[0]).values()))
+        def judge() -> float:
+            self.optimizer.zero_grad()
+            judged.append(objective(self.pixels))
+            judged[-1].total.backward()  # type: ignore[no-untyped-call]
+            gradient = self.pixels.grad
+            assert gradient is not None
+            self.scale = self.scale or FIRST_STEP / max(float(gradient.abs().mean()), 1e-30)
+            gradient.mul_(self.scale)
+            return self.scale * float(judged[-1].total.detach())
+
+        self.optimizer.param_groups[0]["lr"] = self.rate * self.first
+        self.optimizer.step(judge)
+        self.first = 1.0
+        with torch.no_grad():
+            self.pixels.clamp_(0, 1)
+        return LossTerms(*(value.detach() for value in vars(judged[0]).values()))
 
 
 def _explain_divergence(total: float, iteration: int) -> str:

@@ -62,3 +62,13 @@ def slim_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "slim.safetensors"
     save_file(network.state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def judge() -> LossNetwork:
+    """A loss network of two blocks and random weights, from relu1_1 to pool2."""
+    torch.manual_seed(0)
+    network = LossNetwork((1, 1), (6, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+    for convolution in network.convolutions.values():
+        nn.init.kaiming_normal_(convolution.get_parameter("weight"))
+    return network

@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
-from torch import nn
 
 from impasto.learning.features import LossNetwork
 from impasto.learning.inspection import (
@@ -20,15 +18,6 @@ from impasto.learning.inspection import (
 )
 
 IMAGE = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture(scope="module")
-def judge() -> LossNetwork:
-    torch.manual_seed(0)
-    network = LossNetwork((1, 1), (6, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
-    for convolution in network.convolutions.values():
-        nn.init.kaiming_normal_(convolution.get_parameter("weight"))
-    return network
 
 
 def test_the_maps_are_those_of_the_network(judge: LossNetwork) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from impasto.learning.features import LossNetwork
 from impasto.learning.losses import LossTerms, content_loss, gram_matrix, style_loss, total_variation
@@ -24,15 +24,6 @@ from impasto.learning.optimization import (
 )
 
 OPTIONS = LossOptions({"relu2_1": 1.0}, {"relu1_1": 1.0, "relu2_1": 2.0}, 1.0, 5.0, 0.1, "balanced")
-
-
-@pytest.fixture(scope="module")
-def judge() -> LossNetwork:
-    torch.manual_seed(0)
-    network = LossNetwork((1, 1), (6, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
-    for convolution in network.convolutions.values():
-        nn.init.kaiming_normal_(convolution.get_parameter("weight"))
-    return network
 
 
 def noise(seed: int, height: int = 16, width: int = 20) -> Tensor:

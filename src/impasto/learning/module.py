@@ -44,7 +44,8 @@ class StyleModule(LightningModule):
         # In a tuple, so that Lightning neither saves, averages nor trains them.
         self.judge = (loss_network, loss)
         self.steps, self.learning_rate, self.warm_up, self.decay = steps, learning_rate, warm_up, decay
-        self.average_decay, self.amsgrad, self.clip = average, amsgrad, clip
+        self.average_decay, self.amsgrad = average, amsgrad
+        self.longest_gradient = clip if clip is not None else math.inf
         self.metadata = metadata if metadata is not None else {}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -108,8 +109,7 @@ class StyleModule(LightningModule):
             ValueError: the norm is not finite.
         """
         del optimizer, gradient_clip_val, gradient_clip_algorithm
-        limit = self.clip if self.clip is not None else math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.transformer.parameters(), limit)
+        norm = torch.nn.utils.clip_grad_norm_(self.transformer.parameters(), self.longest_gradient)
         if not torch.isfinite(norm):
             raise ValueError(
                 f"expected a finite gradient, got {float(norm)} at step {self.global_step}: "

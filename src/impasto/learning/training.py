@@ -290,11 +290,11 @@ def time_step(module: StyleModule, batch: Tensor, precision: Precision) -> float
 
 
 def take_step(module: StyleModule, optimizer: Optimizer, photos: Tensor, precision: Precision) -> Tensor:
-    """Train on a batch as the trainer does, for whoever only wants to time it, and return the loss."""
+    """Train on a batch as the trainer does, but without Lightning, and return the loss."""
     with torch.autocast(photos.device.type, torch.bfloat16, enabled=precision is Precision.bf16):
         total = module.loss_terms(photos, module.transformer(photos)).total
     total.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(module.transformer.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(module.transformer.parameters(), module.longest_gradient)
     optimizer.step()
     optimizer.zero_grad()
     module.move_average()

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from impasto.images import to_float
 from impasto.learning.command import to_config
 from impasto.learning.config import Precision, TrainConfig
-from impasto.learning.features import PRETRAINED, VGG_CHANNELS, VGG_DEPTHS, LossNetwork, load_loss_network
+from impasto.learning.features import PRETRAINED, VGG_CHANNELS, LossNetwork, load_loss_network
 from impasto.learning.module import StyleModule
 from impasto.learning.training import choose_precision, make_loss, take_step
 from impasto.transformer import TransformerNet, find_device
@@ -103,7 +103,7 @@ def plain_gram(features: Tensor) -> Tensor:
 def random_vgg16() -> LossNetwork:
     """Return VGG-16 with random weights."""
     source = PRETRAINED["vgg16", "IMAGENET1K_FEATURES"]
-    return LossNetwork(VGG_DEPTHS["vgg16"], VGG_CHANNELS, mean=source.mean, std=source.std)
+    return LossNetwork(VGG_CHANNELS["vgg16"], mean=source.mean, std=source.std)
 
 
 def our_step(case: Case) -> Step:

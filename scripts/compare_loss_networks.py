@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from impasto.images import find_images, read_image, read_pixels, resize, to_float
-from impasto.learning.features import SLIM_LAYERS, VGG_CHANNELS, LossNetwork, block_of, load_loss_network
+from impasto.learning.features import SLIM_LAYERS, VGG_CHANNELS, LossNetwork, channels_of, load_loss_network
 from impasto.learning.losses import content_loss, gram_matrix, style_loss
 from impasto.learning.photos import centre_crop
 from impasto.style_file import load_style
@@ -58,7 +58,8 @@ def grams_of(network: LossNetwork, image: Tensor) -> dict[str, Tensor]:
 
 def compare_grams(grams: dict[str, Tensor], targets: dict[str, Tensor]) -> float:
     """Return the style loss, averaged over the entries of the full network's Gram matrices and summed over layers."""
-    each = [style_loss(grams[n], targets[n]) / VGG_CHANNELS[block_of(n) - 1] ** 2 for n in SLIM_LAYERS]
+    full = VGG_CHANNELS["vgg16"]
+    each = [style_loss(grams[n], targets[n]) / channels_of(n, full) ** 2 for n in SLIM_LAYERS]
     return float(torch.stack(each).sum())
 
 

@@ -1,4 +1,4 @@
-"""Makes ``vgg16_slim``: VGG-16 up to relu4_3 with half the channels, calibrated to the original's losses.
+"""Makes ``vgg16_slim``: VGG-16 up to relu4_3 with fewer channels, calibrated to the original's losses.
 
     python scripts/compress_loss_network.py --weights vgg16_features.pth --photos PHOTOS --pictures PAINTINGS STYLES
 
@@ -10,7 +10,7 @@ The steps, for the four blocks' last layers (the *taps* relu1_2, relu2_2, relu3_
 2. Fine-tune everything against the original's features, with a linear map A from the compressed to the original
    channels at every tap, on photographs, pictures, blends of them, noise, colour changes and stylized images. The loss
    is the fraction of the features' variance that A f leaves unexplained, summed over the taps.
-3. Fit A anew by least squares, and fold it into the features: with M = AᵀA, c compressed and C original channels, the
+3. Fold A into the features: with M = AᵀA, c compressed and C original channels, the
    calibration M^(1/2) · sqrt(c/C) makes the mean-squared content loss and the summed Gram loss (Gram divided by the
    number of values) what they are on A f, that is, on the original's scale.
 
@@ -40,12 +40,11 @@ from impasto.images import find_images, read_pixels, to_float
 from impasto.learning.features import (
     PRETRAINED,
     SLIM_CHANNELS,
-    SLIM_DEPTHS,
     SLIM_FILE,
     SLIM_LAYERS,
     VGG_CHANNELS,
     LossNetwork,
-    block_of,
+    channels_of,
     load_loss_network,
 )
 from impasto.style_file import load_style
@@ -138,12 +137,10 @@ def _change_colours(image: Tensor, generator: torch.Generator) -> Tensor:
 def initialise(student: LossNetwork, teacher: LossNetwork, images: Tensor, *, seed: int) -> None:
     """Set the student's convolutions one after the other, each fitted on what the ones before it give."""
     generator = torch.Generator().manual_seed(seed)
-    kept_by_layer = {
-        name: choose_channels(_features(teacher, name.replace("conv", "relu"), images), layer.out_channels)
-        for name, layer in _convolutions(student)
-    }
+    moments = measure_moments(teacher, [name.replace("conv", "relu") for name, _ in _convolutions(student)], images)
     for name, layer in tqdm(_convolutions(student), desc="refit", unit="layer"):
-        targets = (x[:, kept_by_layer[name]] for x in _features(teacher, name, images))
+        kept = choose_channels(moments[name.replace("conv", "relu")], layer.out_channels)
+        targets = (x[:, kept] for x in _features(teacher, name, images))
         weight, bias = refit(_inputs(student, name, images), targets, generator=generator)
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
@@ -154,7 +151,10 @@ def _convolutions(network: LossNetwork) -> list[tuple[str, nn.Conv2d]]:
 
 
 def _features(network: LossNetwork, name: str, images: Tensor) -> Iterator[Tensor]:
-    return (network(chunk, [name])[name] for chunk in torch.split(images, 8))
+    for chunk in torch.split(images, 8):
+        with torch.autocast("cpu", torch.bfloat16):
+            features = network(chunk, [name])[name]
+        yield features
 
 
 def _inputs(student: LossNetwork, name: str, images: Tensor) -> Iterator[Tensor]:
@@ -165,9 +165,17 @@ def _inputs(student: LossNetwork, name: str, images: Tensor) -> Iterator[Tensor]
     return _features(student, student.order[position - 1], images)
 
 
-def choose_channels(activations: Iterator[Tensor], count: int) -> list[int]:
-    """Return the channels that best explain the others linearly: greedy pivoted Cholesky of the second moments."""
-    moments = sum((torch.einsum("nchw,ndhw->cd", x, x).double() for x in activations), torch.zeros(()).double())
+def measure_moments(network: LossNetwork, names: Sequence[str], images: Tensor) -> dict[str, Tensor]:
+    """Return, by layer, the sum over all positions of the products of every two channels, (C, C)."""
+    moments = {name: torch.zeros((), dtype=torch.double) for name in names}
+    for chunk in torch.split(images, 8):
+        for name, x in network(chunk, names).items():
+            moments[name] = moments[name] + torch.einsum("nchw,ndhw->cd", x, x).double()
+    return moments
+
+
+def choose_channels(moments: Tensor, count: int) -> list[int]:
+    """Return the channels that best explain the others linearly: greedy pivoted Cholesky of the moments (C, C)."""
     kept: list[int] = []
     for _ in range(count):
         diagonal = moments.diagonal()
@@ -416,13 +424,13 @@ def calibrated(fit: Fit) -> LossNetwork:
 def new_student(layers: tuple[str, ...] = ()) -> LossNetwork:
     """Return a compressed network with random weights; without calibrated layers it gives any layer."""
     caffe = PRETRAINED["vgg16", "IMAGENET1K_FEATURES"]
-    return LossNetwork(SLIM_DEPTHS, SLIM_CHANNELS, mean=caffe.mean, std=caffe.std, calibrated=layers)
+    return LossNetwork(SLIM_CHANNELS, mean=caffe.mean, std=caffe.std, calibrated=layers)
 
 
 def write_network(network: LossNetwork, path: Path, *, figures: dict[str, object]) -> None:
     """Write the network as float16 with the story of its making."""
     story = {
-        "what": "VGG-16 up to relu4_3 with half the channels, calibrated at " + ", ".join(TAPS),
+        "what": "VGG-16 up to relu4_3 with fewer channels, calibrated at " + ", ".join(TAPS),
         "made_by": "scripts/compress_loss_network.py of the impasto project",
         "made_from": "the VGG-16 weights of Karen Simonyan and Andrew Zisserman, Visual Geometry Group, Oxford",
         "licence": "CC BY 4.0",
@@ -468,7 +476,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/vgg16_slim"), help="folder of the state and the log")
     parser.add_argument("--output", type=Path, default=SLIM_FILE)
     parser.add_argument("--held-out", type=int, default=6, help="every n-th photo is kept for the figures")
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--size", type=int, default=240, help="side of the training crops in px")
     parser.add_argument("--rate", type=float, default=0.005, help="learning rate relative to the size of the weights")
@@ -499,9 +507,6 @@ def main() -> int:
     fit = start(teacher, crops, arguments=arguments)
     log(arguments.work, {"step": "start", **report(fit, teacher, held_out)})
     fine_tune(fit, teacher, crops, held_out, arguments=arguments)
-    fit.student.requires_grad_(False)
-    for name, readout in fit_readout(fit.student, teacher, crops.batch(256, seed=arguments.seed)).items():
-        fit.readouts[name].data.copy_(readout)
     figures = report(fit, teacher, held_out)
     write_network(calibrated(fit), arguments.output, figures=figures)
     log(arguments.work, {**figures, "minutes": round((time.monotonic() - began) / 60, 1)})
@@ -511,13 +516,14 @@ def main() -> int:
 def start(teacher: LossNetwork, crops: Crops, *, arguments: argparse.Namespace) -> Fit:
     """Return the fit as the work folder keeps it, or after step 1 where it is empty."""
     student = new_student()
-    blank = {name: torch.empty(VGG_CHANNELS[block_of(name) - 1], SLIM_CHANNELS[block_of(name) - 1]) for name in TAPS}
+    sizes = {name: (channels_of(name, VGG_CHANNELS["vgg16"]), channels_of(name, SLIM_CHANNELS)) for name in TAPS}
+    blank = {name: torch.empty(size) for name, size in sizes.items()}
     fit = Fit(student, nn.ParameterDict(blank))
     state_file = arguments.work / "state.pt"
     if state_file.exists():
         fit.load(torch.load(state_file, weights_only=True)["fit"])
     else:
-        images = crops.batch(128, seed=arguments.seed)
+        images = crops.batch(128, seed=arguments.seed).to(memory_format=torch.channels_last)
         initialise(student, teacher, images, seed=arguments.seed)
         fit.readouts.load_state_dict(fit_readout(student, teacher, images))
     student.requires_grad_(True)

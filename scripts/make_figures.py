@@ -3,7 +3,7 @@
     python scripts/make_figures.py
 
 ``hero.jpg`` shows a photo, the style picture and the result; ``gallery.jpg`` every style on two photos that no training
-has seen.
+has seen; ``looks.jpg`` one painting at several strengths, with the photo's colours, and with larger strokes.
 """
 
 import argparse
@@ -15,10 +15,17 @@ from torch import Tensor
 
 from impasto.images import contact_sheet, read_image, resize, write_image
 from impasto.learning.photos import sample_photos
-from impasto.painting.stylizer import Stylizer
+from impasto.painting.stylizer import LookOptions, Stylizer
 from impasto.style_file import SHIPPED
 
 HERO = "weeping_woman"
+LOOKS: tuple[LookOptions, ...] = (
+    {"strength": 0.5},
+    {"strength": 1.0},
+    {"strength": 1.4},
+    {"keep_colors": True},
+    {"stroke_scale": 2.0},
+)
 HEIGHT = 300
 COLUMNS = 2
 """Styles beside each other in the gallery."""
@@ -45,6 +52,12 @@ def make_gallery(photos: list[Tensor]) -> Tensor:
     return contact_sheet(rows, height=HEIGHT * 2 // 3)
 
 
+def make_looks(photo: Tensor) -> Tensor:
+    """Return the photo and its paintings, side by side."""
+    stylizer = Stylizer.load(SHIPPED / f"{HERO}.safetensors")
+    return contact_sheet([[photo, *(stylizer(photo, **look) for look in LOOKS)]], height=HEIGHT * 2 // 3)
+
+
 def main() -> int:
     """Make the figures and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -54,6 +67,7 @@ def main() -> int:
     photos = [resize(read_image(path), short_side=400) for path in held_out]
     write_image(arguments.to / "hero.jpg", make_hero(photos[0]), quality=88)
     write_image(arguments.to / "gallery.jpg", make_gallery(photos), quality=85)
+    write_image(arguments.to / "looks.jpg", make_looks(photos[1]), quality=85)
     return 0
 
 

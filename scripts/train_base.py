@@ -28,7 +28,14 @@ from impasto.learning.command import to_config
 from impasto.learning.config import Precision, TrainConfig, style_picture
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.module import StyleModule
-from impasto.learning.training import base_weights, choose_precision, make_loss, make_photos, take_step
+from impasto.learning.training import (
+    base_weights,
+    choose_precision,
+    make_loss,
+    make_photos,
+    make_transformer,
+    take_step,
+)
 from impasto.style_file import FORMAT_VERSION, save_style
 from impasto.transformer import TransformerNet, find_device
 
@@ -52,7 +59,7 @@ def main() -> int:
     loss_network = load_loss_network()
     loss_network.to(device).to(memory_format=torch.channels_last)
     torch.manual_seed(arguments.seed)
-    base = TransformerNet(arguments.width).to(device)
+    base = make_transformer(config).to(device)
     first = load_state(arguments.work, base)
     precision = choose_once(arguments.work, config, new_task(config, base, pictures, loss_network, seed=0), device)
     photos = photos_from(config, sample=first * arguments.inner * config.budget.batch_size)

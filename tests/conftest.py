@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from impasto.learning.features import SLIM_CHANNELS, SLIM_DEPTHS, SLIM_LAYERS, LossNetwork
+from impasto.learning.features import SLIM_CHANNELS, SLIM_LAYERS, LossNetwork
 from impasto.style_file import save_style
 from impasto.transformer import TransformerNet
 
@@ -56,7 +56,7 @@ def style_path(tmp_path: Path, network: TransformerNet, metadata: dict[str, Any]
 def slim_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file in the form of vgg16_slim's, with random weights: judges no picture well, but like a loss network."""
     torch.manual_seed(0)
-    network = LossNetwork(SLIM_DEPTHS, SLIM_CHANNELS, mean=(0.5,) * 3, std=(0.25,) * 3, calibrated=SLIM_LAYERS)
+    network = LossNetwork(SLIM_CHANNELS, mean=(0.5,) * 3, std=(0.25,) * 3, calibrated=SLIM_LAYERS)
     for convolution in network.convolutions.values():
         nn.init.kaiming_normal_(convolution.get_parameter("weight"))
     path = tmp_path_factory.mktemp("weights") / "slim.safetensors"
@@ -68,7 +68,7 @@ def slim_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def judge() -> LossNetwork:
     """A loss network of two blocks and random weights, from relu1_1 to pool2."""
     torch.manual_seed(0)
-    network = LossNetwork((1, 1), (6, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+    network = LossNetwork(((6,), (8,)), mean=(0.5,) * 3, std=(0.25,) * 3)
     for convolution in network.convolutions.values():
         nn.init.kaiming_normal_(convolution.get_parameter("weight"))
     return network

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from impasto.learning.features import VGG_CHANNELS, VGG_DEPTHS, layer_names
+from impasto.learning.features import VGG_CHANNELS, channels_of, layer_names
 from impasto.style_file import save_style
 from impasto.transformer import TransformerNet
 from scripts import compare_with_optimization as comparison
@@ -28,10 +28,10 @@ def words(tmp_path: Path, network: TransformerNet, metadata: dict[str, Any], sli
         noise = torch.rand(40, 48, 3, generator=torch.Generator().manual_seed(number))
         Image.fromarray((noise * 255).byte().numpy()).save(tmp_path / "photos" / f"{number}.png")
     torch.manual_seed(0)
-    order, tensors, before = layer_names(VGG_DEPTHS["vgg19"][:3]), {}, 3
+    order, tensors, before = layer_names(VGG_CHANNELS["vgg19"][:3]), {}, 3
     for index, layer in enumerate(order):
         if layer.startswith("conv"):
-            channels = VGG_CHANNELS[int(layer[4]) - 1]
+            channels = channels_of(layer, VGG_CHANNELS["vgg19"])
             tensors[f"features.{index}.weight"] = torch.randn(channels, before, 3, 3) * (2 / (9 * before)) ** 0.5
             tensors[f"features.{index}.bias"], before = torch.zeros(channels), channels
     torch.save(tensors, tmp_path / "vgg19.pth")

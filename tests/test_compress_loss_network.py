@@ -8,6 +8,7 @@ from scripts.compress_loss_network import (
     Lessons,
     calibration,
     choose_channels,
+    measure_moments,
     new_student,
     refit,
     schedule,
@@ -42,8 +43,18 @@ def expand(matrix: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
 def test_the_chosen_channels_explain_the_others() -> None:
     independent = random(2, 3, 8, 8)
     copies = torch.cat([0.1 * independent, independent, 0.5 * independent], dim=1)
-    chosen = choose_channels(iter([copies]), 3)
+    moments = torch.einsum("nchw,ndhw->cd", copies, copies).double()
+    chosen = choose_channels(moments, 3)
     assert sorted(index % 3 for index in chosen) == [0, 1, 2]
+
+
+def test_the_moments_of_a_layer_are_summed_over_all_images_and_positions() -> None:
+    network, images = new_student(), random(9, 3, 16, 16).sigmoid()
+    features = network(images, ["relu1_1", "pool1"])
+    moments = measure_moments(network, ["relu1_1", "pool1"], images)
+    for name, value in features.items():
+        flat = value.double().transpose(0, 1).flatten(1)
+        torch.testing.assert_close(moments[name], flat @ flat.T, rtol=1e-4, atol=1e-2)
 
 
 def test_refitting_finds_the_convolution_that_made_the_targets() -> None:

@@ -31,7 +31,7 @@ def loader(batches: list[Tensor]) -> DataLoader[Any]:
 
 def make_loss_network() -> LossNetwork:
     torch.manual_seed(0)
-    network = LossNetwork((1, 1, 1), (4, 6, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+    network = LossNetwork(((4,), (6,), (8,)), mean=(0.5,) * 3, std=(0.25,) * 3)
     for convolution in network.convolutions.values():
         nn.init.kaiming_normal_(convolution.get_parameter("weight"))
     return network

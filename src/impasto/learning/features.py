@@ -3,7 +3,7 @@
 Layers are named as in the papers: ``conv3_2`` is the second convolution of the third block, ``relu3_2`` what follows
 it, ``pool3`` the pooling that ends the block. Nothing is computed beyond the deepest layer asked for.
 
-Source: Simonyan, Zisserman 2015, *Very Deep Convolutional Networks*; ``vgg16_slim`` is that network with half the
+Source: Simonyan, Zisserman 2015, *Very Deep Convolutional Networks*; ``vgg16_slim`` is that network with fewer
 channels, made by ``scripts/compress_loss_network.py``.
 """
 
@@ -21,21 +21,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-VGG_CHANNELS = (64, 128, 256, 512, 512)
-"""Channels of the five blocks of VGG-16 and VGG-19."""
-
-VGG_DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-"""Convolutions in each of the five blocks."""
+VGG_CHANNELS = {
+    "vgg16": ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
+    "vgg19": ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4),
+}
+"""Channels of every convolution, block by block."""
 
 POOLING: dict[str, nn.Module] = {"max": nn.MaxPool2d(2), "average": nn.AvgPool2d(2)}
 """What ends a block; VGG was trained with the maximum."""
 
 SLIM_NAME = "vgg16_slim"
 SLIM_FILE = Path(str(resources.files("impasto.assets"))) / "vgg16_slim.safetensors"
-SLIM_DEPTHS = (2, 2, 3, 3)
-SLIM_CHANNELS = (32, 64, 128, 256)
+SLIM_CHANNELS = ((32, 32), (48, 96), (96, 96, 192), (224, 224, 448))
 SLIM_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
-"""The compressed network: four blocks at half the channels, and the layers it is calibrated at."""
+"""The compressed network: four blocks, and the layers it is calibrated at.
+
+These layers are wide and the others narrow: what a layer loses by being narrow is lost where it is read, and hardly
+matters further on (``scripts/measure_widths.py``).
+"""
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,7 @@ class LossNetwork(nn.Module):
 
     def __init__(
         self,
-        depths: tuple[int, ...],
-        channels: tuple[int, ...],
+        channels: tuple[tuple[int, ...], ...],
         *,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
@@ -98,16 +100,16 @@ class LossNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.pooling = pooling
-        self.order = layer_names(depths)
+        self.order = layer_names(channels)
         self.layers = calibrated or self.order
         self.convolutions = nn.ModuleDict()
         in_channels = 3
         for name in self.order:
             if name.startswith("conv"):
-                out_channels = channels[block_of(name) - 1]
+                out_channels = channels_of(name, channels)
                 self.convolutions[name] = nn.Conv2d(in_channels, out_channels, 3, padding=1)
                 in_channels = out_channels
-        self.calibrations = nn.ParameterDict({name: torch.eye(channels[block_of(name) - 1]) for name in calibrated})
+        self.calibrations = nn.ParameterDict({name: torch.eye(channels_of(name, channels)) for name in calibrated})
         self.requires_grad_(False)
         self.eval()
 
@@ -147,7 +149,7 @@ class LossNetwork(nn.Module):
                 )
 
     def _advice(self, name: str) -> str:
-        owners = [network for network, depths in VGG_DEPTHS.items() if name in layer_names(depths)]
+        owners = [network for network, channels in VGG_CHANNELS.items() if name in layer_names(channels)]
         if owners and self.layers != self.order:
             return f"take {' or '.join(owners)} as the loss network, or another layer. "
         close = difflib.get_close_matches(name, self.layers, n=1)
@@ -177,11 +179,11 @@ class LossNetwork(nn.Module):
         return F.conv2d(x, self.calibrations[name][:, :, None, None]) if name in self.calibrations else x
 
 
-def layer_names(depths: tuple[int, ...]) -> tuple[str, ...]:
+def layer_names(channels: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
     """Return the names of all layers in order: conv1_1, relu1_1, conv1_2, relu1_2, pool1, conv2_1, ..."""
     names: list[str] = []
-    for block, depth in enumerate(depths, start=1):
-        for index in range(1, depth + 1):
+    for block, convolutions in enumerate(channels, start=1):
+        for index in range(1, len(convolutions) + 1):
             names += [f"conv{block}_{index}", f"relu{block}_{index}"]
         names.append(f"pool{block}")
     return tuple(names)
@@ -192,13 +194,18 @@ def block_of(name: str) -> int:
     return int(name[4])
 
 
+def channels_of(name: str, channels: tuple[tuple[int, ...], ...]) -> int:
+    """Return the channels of a convolution, or of what follows it, such as ``relu3_2``."""
+    return channels[block_of(name) - 1][int(name[6]) - 1]
+
+
 def load_loss_network(
     name: str = SLIM_NAME,
     *,
     weights: Path | None = None,
     pretrained: str | None = None,
     pooling: str = "max",
-    blocks: int = len(VGG_CHANNELS),
+    blocks: int = 5,
 ) -> LossNetwork:
     """Return a frozen loss network with its weights.
 
@@ -216,11 +223,10 @@ def load_loss_network(
         )
     if name == SLIM_NAME:
         return load_slim_network(weights if weights is not None else SLIM_FILE)
-    if name not in VGG_DEPTHS:
+    if name not in VGG_CHANNELS:
         raise ValueError(f"expected a loss network out of {SLIM_NAME}, vgg16, vgg19, got {name!r}")
     source = find_pretrained(name, pretrained)
-    depths = VGG_DEPTHS[name][:blocks]
-    network = LossNetwork(depths, VGG_CHANNELS, mean=source.mean, std=source.std, pooling=pooling)
+    network = LossNetwork(VGG_CHANNELS[name][:blocks], mean=source.mean, std=source.std, pooling=pooling)
     path = weights if weights is not None else fetch(source)
     tensors = read_weights(path)
     if name == "vgg16":
@@ -240,7 +246,7 @@ def find_pretrained(name: str, pretrained: str | None) -> Pretrained:
 def load_slim_network(path: Path) -> LossNetwork:
     """Return the compressed VGG-16 of a file made by ``scripts/compress_loss_network.py``."""
     caffe = PRETRAINED["vgg16", "IMAGENET1K_FEATURES"]
-    network = LossNetwork(SLIM_DEPTHS, SLIM_CHANNELS, mean=caffe.mean, std=caffe.std, calibrated=SLIM_LAYERS)
+    network = LossNetwork(SLIM_CHANNELS, mean=caffe.mean, std=caffe.std, calibrated=SLIM_LAYERS)
     _load_convolutions(network, read_weights(path), path=path)
     return network
 

@@ -38,11 +38,20 @@ MAY_SEE = {
     "painting.tiles": {"transformer"},
     "painting.stylizer": HALL | {"painting.blending", "painting.pictures", "painting.tiles"},
     "painting.outputs": {"images"},
+    "painting.smoothing": {"painting.pictures"},
+    "painting.animations": HALL | {"painting.outputs", "painting.pictures", "painting.smoothing", "painting.stylizer"},
     "painting.clips": {"painting.pictures"},
     "painting.video": HALL
     | {"painting.clips", "painting.outputs", "painting.pictures", "painting.smoothing", "painting.stylizer"},
     "painting.batch": {
-        *("painting.animations", "painting.outputs", "painting.pictures", "painting.stylizer", "painting.video"),
+        *(
+            "images",
+            "painting.animations",
+            "painting.outputs",
+            "painting.pictures",
+            "painting.stylizer",
+            "painting.video",
+        ),
     },
     "commands.judging": {"images", "transformer", "learning.features"},
     "commands.record": {"images", "learning.optimization", "painting.blending"},

@@ -18,7 +18,7 @@ from PIL import Image
 
 from impasto.cli import main
 from impasto.painting.batch import paint_clips
-from impasto.painting.outputs import Job
+from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.stylizer import Look, Stylizer
 from tests.clip_files import Clip, frames, packets, picture, times, write_clip
 
@@ -151,7 +151,9 @@ class TestKept:
             out.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), "yuv444p")))
             out.mux(video.encode(None))
         job = Job(Path("a.mkv"), Path("b.mkv"), is_clip=True)
-        assert list(paint_clips(Eye.load("runs/zigzag", device="cpu"), [job], look=Look())) == [(job, None)]
+        assert list(paint_clips(Eye.load("runs/zigzag", device="cpu"), [job], look=Look(), options=ClipOptions())) == [
+            (job, None)
+        ]
         assert np.abs(seen[0].astype(int) - (255, 0, 0)).max() <= 2
 
     @pytest.mark.usefixtures("folder")
@@ -221,7 +223,7 @@ class StopsAfter(Stylizer):
 def paint(stylizer: Stylizer, source: str, target: str, *, resume: bool = False, quality: int = 100) -> None:
     """Paint one clip; raises its error."""
     job = Job(Path(source), Path(target), is_clip=True)
-    for _, error in paint_clips(stylizer, [job], look=Look(), quality=quality, resume=resume):
+    for _, error in paint_clips(stylizer, [job], look=Look(), options=ClipOptions(quality, resume=resume)):
         if error is not None:
             raise error
 

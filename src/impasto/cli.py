@@ -29,6 +29,7 @@ _STYLIZE_OPTIONS = (
     "--strength",
     "--keep-colors",
     "--stroke-scale",
+    "--smooth",
     "--quality",
     "--strip",
     "--resume",
@@ -103,6 +104,7 @@ def _add_stylize_options(parser: argparse.ArgumentParser) -> None:
     add("--strength", type=_number, default=1.0, metavar="0..1.5", help="0: the photo, 1: the painting (default)")
     add("--keep-colors", action="store_true", help="lightness of the painting, colours of the photo")
     add("--stroke-scale", type=_number, default=1.0, metavar="0.1..10", help="2: strokes twice as large; default: 1")
+    add("--smooth", action="store_true", help="steadier video: blend each frame with the one before, moved along")
     add("--quality", type=_quality, default=95, metavar="1..100", help="of JPEG, WebP, AVIF and video; default: 95")
     add("--strip", action="store_true", help="leave out what the camera noted (EXIF, tags of video)")
     add("--resume", action="store_true", help="skip what is painted already, continue a video")
@@ -151,7 +153,7 @@ def _check_options(words: Sequence[str], known: Sequence[str]) -> None:
 def _stylize(arguments: argparse.Namespace) -> int:
     from impasto.images import limit_pixels
     from impasto.painting.batch import paint_all, paint_clips
-    from impasto.painting.outputs import plan_jobs
+    from impasto.painting.outputs import ClipOptions, plan_jobs
     from impasto.painting.stylizer import Look, Stylizer
     from impasto.style_file import load_style
 
@@ -162,12 +164,13 @@ def _stylize(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         jobs = _without_done(jobs)
     stylizer = Stylizer(style, device=arguments.device)
-    options = {"look": look, "quality": arguments.quality, "strip": arguments.strip}
-    pictures = paint_all(stylizer, [job for job in jobs if not job.is_clip], **options)
+    options = ClipOptions(arguments.quality, arguments.strip, arguments.resume, arguments.smooth)
+    pictures = [job for job in jobs if not job.is_clip]
     clips = [job for job in jobs if job.is_clip]
     with _stopped_by_sigterm(), _FrameBar(len(jobs)) as bar:
-        films = paint_clips(stylizer, clips, **options, resume=arguments.resume, progress=bar.show, warn=_warn)
-        return _report(chain(pictures, films), count=len(jobs))
+        painted = paint_all(stylizer, pictures, look=look, quality=options.quality, strip=options.strip)
+        filmed = paint_clips(stylizer, clips, look=look, options=options, progress=bar.show, warn=_warn)
+        return _report(chain(painted, filmed), count=len(jobs))
 
 
 @contextmanager

@@ -168,7 +168,7 @@ def is_animated(path: Path) -> bool:
     if path.suffix.lower() not in ANIMATED_SUFFIXES:
         return False
     with suppress(ImageFileError, FileNotFoundError), opened(path) as file:
-        return getattr(file, "n_frames", 1) > 1
+        return bool(getattr(file, "is_animated", False))
     return False
 
 

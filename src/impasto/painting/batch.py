@@ -6,7 +6,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from impasto.painting.outputs import Job
+from impasto.images import ANIMATED_SUFFIXES
+from impasto.painting.animations import paint_animation
+from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.pictures import Picture, read_picture, write_picture
 from impasto.painting.stylizer import Look, Stylizer
 
@@ -89,33 +91,44 @@ def paint_clips(
     jobs: Sequence[Job],
     *,
     look: Look,
-    quality: int = 95,
-    strip: bool = False,
-    resume: bool = False,
+    options: ClipOptions,
     progress: Callable[[Path, int, int | None], None] = lambda *_: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Job, Exception | None]]:
     """Yield each clip's job when its result is written, with the error where there is none.
 
-    ``progress`` is told of the source, how many of its frames are done, and of how many where that is known. ``resume``
-    continues what an interruption left. Raises as paint_all does, and ValueError where the package av is missing.
+    ``progress`` is told of the source, how many of its frames are done, and of how many where that is known. Raises
+    as paint_all does.
     """
-    if not jobs:
-        return
-    try:
-        from impasto.painting.video import ClipOptions, paint_clip
-    except ModuleNotFoundError as error:
-        if error.name != "av":
-            raise
-        raise ValueError(_NO_VIDEO) from error
-    options = ClipOptions(look, quality, strip, resume)
     for job in jobs:
+        tell = partial(progress, job.source)
         try:
-            paint_clip(stylizer, job, options, progress=partial(progress, job.source), warn=warn)
+            if job.target.suffix.lower() in ANIMATED_SUFFIXES:
+                paint_animation(stylizer, job, look, options, progress=tell)
+            else:
+                _paint_video(stylizer, job, look, options, progress=tell, warn=warn)
         except _ONE_PICTURES as error:
             yield job, error
         else:
             yield job, None
+
+
+def _paint_video(
+    stylizer: Stylizer,
+    job: Job,
+    look: Look,
+    options: ClipOptions,
+    *,
+    progress: Callable[[int, int | None], None],
+    warn: Callable[[str], None],
+) -> None:
+    try:
+        from impasto.painting.video import paint_clip
+    except ModuleNotFoundError as error:
+        if error.name != "av":
+            raise
+        raise ValueError(_NO_VIDEO) from error
+    paint_clip(stylizer, job, look, options, progress=progress, warn=warn)
 
 
 __all__ = ["paint_all", "paint_clips"]

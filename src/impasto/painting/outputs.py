@@ -34,6 +34,16 @@ class Job:
     is_clip: bool = False
 
 
+@dataclass(frozen=True)
+class ClipOptions:
+    """How clips are written: the command's options of these names."""
+
+    quality: int = 95
+    strip: bool = False
+    resume: bool = False
+    smooth: bool = False
+
+
 def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> list[Job]:
     """Return what to paint and where to: no source is overwritten, no two pictures share a target.
 
@@ -51,6 +61,11 @@ def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> 
     if output is None or _is_folder(output):
         return _plan_folder(sources, folder=Path(folder), style_name=style_name)
     return _plan_file(sources, target=Path(output))
+
+
+def partial_path(target: Path) -> Path:
+    """Return where the painted part of a clip is until the whole is done."""
+    return target.with_name(f"{target.stem}.partial{target.suffix}")
 
 
 def _find_sources(inputs: Sequence[str], *, output: Path) -> list[Path]:
@@ -147,4 +162,4 @@ def _key(path: Path) -> str:
     return str(path.resolve()).casefold()
 
 
-__all__ = ["DEFAULT_FOLDER", "Job", "plan_jobs"]
+__all__ = ["DEFAULT_FOLDER", "ClipOptions", "Job", "partial_path", "plan_jobs"]

@@ -11,14 +11,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from impasto.files import flush_to_disk
 from impasto.painting.clips import ClipError, ClipReader, ClipWriter, FormerClip, Frame
-from impasto.painting.outputs import Job
+from impasto.painting.outputs import ClipOptions, Job, partial_path
 from impasto.painting.pictures import Pixels
+from impasto.painting.smoothing import Smoother
 from impasto.painting.stylizer import Look, Stylizer
 
 _AHEAD = 3  # frames that are decoded and not painted, and that are painted and not encoded
@@ -28,23 +29,14 @@ Progress = Callable[[int, int | None], None]
 """Told how many frames are done, of how many where that is known."""
 
 
-@dataclass(frozen=True)
-class ClipOptions:
-    """How clips are painted: the ``look``, a ``quality`` of 1 to 100, and the command's options of the same names."""
-
-    look: Look
-    quality: int = 95
-    strip: bool = False
-    resume: bool = False
-
-
-def partial_path(target: Path) -> Path:
-    """Return where the painted part of a clip is until the whole is done."""
-    return target.with_name(f"{target.stem}.partial{target.suffix}")
-
-
 def paint_clip(
-    stylizer: Stylizer, job: Job, options: ClipOptions, *, progress: Progress, warn: Callable[[str], None]
+    stylizer: Stylizer,
+    job: Job,
+    look: Look,
+    options: ClipOptions,
+    *,
+    progress: Progress,
+    warn: Callable[[str], None],
 ) -> None:
     """Write the painted clip: size, frame times, colours, sound and subtitles are those of the source.
 
@@ -58,7 +50,7 @@ def paint_clip(
         OSError: the disk is full, or the folder cannot be written.
     """
     partial = partial_path(job.target)
-    mark = _mark(stylizer, job, options)
+    mark = _mark(stylizer, job, look, options)
     with ExitStack() as stack:
         source = stack.enter_context(ClipReader(job.source))
         former = stack.enter_context(FormerClip(partial, mark=mark)) if options.resume and partial.exists() else None
@@ -67,7 +59,7 @@ def paint_clip(
         writer = ClipWriter(place, source, quality=options.quality, mark=mark, strip=options.strip)
         if writer.left_out:
             warn(f"{str(job.target)!r} cannot hold, and leaves out: {', '.join(writer.left_out)}")
-        run = _Run(stylizer, source, former, writer, options.look)
+        run = _Run(stylizer, source, former, writer, look, smooth=Smoother() if options.smooth else None)
         try:
             run.paint(lambda: os.replace(place, partial), progress)
             writer.close()
@@ -86,12 +78,12 @@ def paint_clip(
     os.replace(partial, job.target)
 
 
-def _mark(stylizer: Stylizer, job: Job, options: ClipOptions) -> str:
+def _mark(stylizer: Stylizer, job: Job, look: Look, options: ClipOptions) -> str:
     """Return what a partial clip must say of its making to be continued."""
     weights = (value.detach().cpu().numpy().tobytes() for value in stylizer.style.network.state_dict().values())
     made = hashlib.sha256(b"".join(weights))
     size = job.source.stat().st_size if job.source.is_file() else 0
-    made.update(repr((replace(options.look, memory=None), options.quality, options.strip, size)).encode())
+    made.update(repr((replace(look, memory=None), replace(options, resume=False), size)).encode())
     return f"impasto {made.hexdigest()[:16]}"
 
 
@@ -107,9 +99,19 @@ class _Run:
     """The frames of one clip, from the source, or painted by a former run, to the writer."""
 
     def __init__(
-        self, stylizer: Stylizer, source: ClipReader, former: FormerClip | None, writer: ClipWriter, look: Look
+        self,
+        stylizer: Stylizer,
+        source: ClipReader,
+        former: FormerClip | None,
+        writer: ClipWriter,
+        look: Look,
+        *,
+        smooth: Smoother | None,
     ) -> None:
         self.stylizer, self.source, self.writer, self.look = stylizer, source, writer, look
+        self.smooth = smooth
+        # Before the packets, for both read the same file.
+        self.last_painted = former.last_frame(source.form) if former is not None and smooth is not None else None
         self.former = iter(()) if former is None else former.packets()
         self.former_frames = 0 if former is None else former.frames
         self.done = 0
@@ -134,14 +136,17 @@ class _Run:
         packet = next(self.former, None)
         if packet is not None:
             writes.add(self.writer.write_encoded, packet, frame)
+            if self.smooth is not None and self.last_painted is not None and self.done == self.former_frames - 1:
+                self.smooth.remember(frame.pixels, self.last_painted)
         else:
             writes.add(self.writer.write, replace(frame, pixels=self._paint(frame.pixels)))
 
     def _paint(self, pixels: Pixels) -> Pixels:
         try:
-            return self.stylizer.paint(pixels, self.look)
+            painted = self.stylizer.paint(pixels, self.look)
         except ValueError as error:
             raise ClipError(f"{error} ({str(self.source.path)!r})") from error
+        return painted if self.smooth is None else self.smooth(pixels, painted)
 
 
 class _Writes:
@@ -171,4 +176,4 @@ def _ahead(items: Iterator[_Item], thread: Executor) -> Iterator[_Item]:
         yield item
 
 
-__all__ = ["ClipOptions", "Progress", "paint_clip", "partial_path"]
+__all__ = ["Progress", "paint_clip"]

@@ -38,7 +38,21 @@ MAY_SEE = {
     "painting.tiles": {"transformer"},
     "painting.stylizer": HALL | {"painting.blending", "painting.pictures", "painting.tiles"},
     "painting.outputs": {"images"},
-    "painting.batch": {"painting.outputs", "painting.pictures", "painting.stylizer"},
+    "painting.smoothing": {"painting.pictures"},
+    "painting.animations": HALL | {"painting.outputs", "painting.pictures", "painting.smoothing", "painting.stylizer"},
+    "painting.clips": {"painting.pictures"},
+    "painting.video": HALL
+    | {"painting.clips", "painting.outputs", "painting.pictures", "painting.smoothing", "painting.stylizer"},
+    "painting.batch": {
+        *(
+            "images",
+            "painting.animations",
+            "painting.outputs",
+            "painting.pictures",
+            "painting.stylizer",
+            "painting.video",
+        ),
+    },
     "commands.judging": {"images", "transformer", "learning.features"},
     "commands.record": {"images", "learning.optimization", "painting.blending"},
     "commands.optimize": ROOMS.keys() - {"cli"},

@@ -7,10 +7,14 @@ a subcommand needs it.
 import argparse
 import difflib
 import errno
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import impasto
 from impasto.commands import features, optimize
@@ -25,6 +29,7 @@ _STYLIZE_OPTIONS = (
     "--strength",
     "--keep-colors",
     "--stroke-scale",
+    "--smooth",
     "--quality",
     "--strip",
     "--resume",
@@ -43,8 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         return _run(words)
-    except KeyboardInterrupt:
-        return _fail("interrupted; files already written are whole", status=130)
+    except KeyboardInterrupt as stop:
+        return _fail(f"interrupted; {_note(stop) or 'files already written are whole'}", status=130)
     except (ValueError, TypeError, OSError) as error:
         return _fail(f"error: {_one_line(error)}", status=2)
 
@@ -93,15 +98,16 @@ def _parser() -> _Parser:
 
 def _add_stylize_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("photos", nargs="+", metavar="PHOTO", help="picture, folder, or quoted pattern such as '*.jpg'")
+    add("photos", nargs="+", metavar="PHOTO", help="picture, video, folder, or quoted pattern such as '*.jpg'")
     add("--model", required=True, metavar="STYLE", help="name of a style that comes along, style file or run folder")
     add("--output", metavar="PATH", help="file (for one photo) or folder; default: the folder painted")
     add("--strength", type=_number, default=1.0, metavar="0..1.5", help="0: the photo, 1: the painting (default)")
     add("--keep-colors", action="store_true", help="lightness of the painting, colours of the photo")
     add("--stroke-scale", type=_number, default=1.0, metavar="0.1..10", help="2: strokes twice as large; default: 1")
-    add("--quality", type=_quality, default=95, metavar="1..100", help="of JPEG, WebP and AVIF files; default: 95")
-    add("--strip", action="store_true", help="leave out what the camera noted (EXIF)")
-    add("--resume", action="store_true", help="skip photos whose result is there already")
+    add("--smooth", action="store_true", help="steadier video: blend each frame with the one before, moved along")
+    add("--quality", type=_quality, default=95, metavar="1..100", help="of JPEG, WebP, AVIF and video; default: 95")
+    add("--strip", action="store_true", help="leave out what the camera noted (EXIF, tags of video)")
+    add("--resume", action="store_true", help="skip what is painted already, continue a video")
     add("--memory", type=_bytes, metavar="SIZE", help="for large pictures, such as 4GB; default: half of what is free")
     add("--max-pixels", type=_count, default=200_000_000, metavar="N", help="refuse larger files; default: 200000000")
     add("--device", default="auto", metavar="{auto,cpu,cuda,mps}", help="where to compute; default: auto")
@@ -146,8 +152,8 @@ def _check_options(words: Sequence[str], known: Sequence[str]) -> None:
 
 def _stylize(arguments: argparse.Namespace) -> int:
     from impasto.images import limit_pixels
-    from impasto.painting.batch import paint_all
-    from impasto.painting.outputs import plan_jobs
+    from impasto.painting.batch import paint_all, paint_clips
+    from impasto.painting.outputs import ClipOptions, plan_jobs
     from impasto.painting.stylizer import Look, Stylizer
     from impasto.style_file import load_style
 
@@ -158,9 +164,58 @@ def _stylize(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         jobs = _without_done(jobs)
     stylizer = Stylizer(style, device=arguments.device)
-    return _report(
-        paint_all(stylizer, jobs, look=look, quality=arguments.quality, strip=arguments.strip), count=len(jobs)
-    )
+    options = ClipOptions(arguments.quality, arguments.strip, arguments.resume, arguments.smooth)
+    pictures = [job for job in jobs if not job.is_clip]
+    clips = [job for job in jobs if job.is_clip]
+    with _stopped_by_sigterm(), _FrameBar(len(jobs)) as bar:
+        painted = paint_all(stylizer, pictures, look=look, quality=options.quality, strip=options.strip)
+        filmed = paint_clips(stylizer, clips, look=look, options=options, progress=bar.show, warn=_warn)
+        return _report(chain(painted, filmed), count=len(jobs))
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, so that a clip's painted part is left in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+class _FrameBar:
+    """A bar for each clip's frames; below the bar of files, if there are several."""
+
+    def __init__(self, files: int) -> None:
+        self.line = int(files > 1)
+        self.source: Path | None = None
+        self.bar: Any = None
+
+    def __enter__(self) -> "_FrameBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def show(self, source: Path, done: int, total: int | None) -> None:
+        """Show how many frames of the source are done."""
+        from tqdm import tqdm
+
+        if source != self.source:
+            self.__exit__()
+            self.source = source
+            self.bar = tqdm(desc=source.name, total=total, unit="frame", position=self.line, leave=False, disable=None)
+        self.bar.update(done - self.bar.n)
+
+
+def _warn(line: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
 def _without_done(jobs: Sequence["Job"]) -> list["Job"]:
@@ -196,10 +251,16 @@ def _advice(word: str, known: Sequence[str]) -> str:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return f"no space left to write ({error.strerror}): free some and run again; no half-written file is left"
+        left = _note(error) or "no half-written file is left"
+        return f"no space left to write ({error.strerror}): free some and run again; {left}"
+    line = " ".join(str(error).splitlines())
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
-    return " ".join(str(error).splitlines())
+        line = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
+    return f"{line}; {_note(error)}" if _note(error) else line
+
+
+def _note(error: BaseException) -> str:
+    return "; ".join(getattr(error, "__notes__", []))
 
 
 def _fail(line: str, *, status: int) -> int:

@@ -23,16 +23,16 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _flush_to_disk(path: Path) -> None:
-    # Without it a power cut shortly after the rename may leave an empty file under the final name.
+def flush_to_disk(path: Path) -> None:
+    """Wait until the file is on the disk: a power cut shortly after a rename may leave an empty one otherwise."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-__all__ = ["written_whole"]
+__all__ = ["flush_to_disk", "written_whole"]

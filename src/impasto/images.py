@@ -7,7 +7,7 @@ alone needs, 16 bits and EXIF that is kept, is in ``painting/pictures.py``.
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
@@ -36,6 +36,9 @@ _PROFILED = {("CMYK", "CMYK"): "CMYK", ("GRAY", "L"): "L", ("RGB", "L"): "RGB", 
 
 IMAGE_SUFFIXES = frozenset(_KNOWN.keys() & (_WRITTEN | _ONLY_READ))
 """Endings, in lower case, of the files that count as images in a folder."""
+
+ANIMATED_SUFFIXES = frozenset({".gif", ".webp"})
+"""Endings, in lower case, of the picture files whose frames are painted where they move."""
 
 WRITABLE_SUFFIXES = IMAGE_SUFFIXES & _WRITTEN
 """Endings, in lower case, that write_image knows."""
@@ -160,10 +163,19 @@ def resize(image: Tensor, *, short_side: int) -> Tensor:
     return _scale(image, round(height * scale), round(width * scale))
 
 
-def find_images(folder: Path) -> list[Path]:
+def is_animated(path: Path) -> bool:
+    """Return whether the file is a GIF or WebP of several frames; False for what cannot be read."""
+    if path.suffix.lower() not in ANIMATED_SUFFIXES:
+        return False
+    with suppress(ImageFileError, FileNotFoundError), opened(path) as file:
+        return bool(getattr(file, "is_animated", False))
+    return False
+
+
+def find_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Return the paths of all images in the folder and its subfolders, sorted; hidden files and folders are skipped.
 
-    Linked folders are followed, each real folder once.
+    Linked folders are followed, each real folder once. ``suffixes``, in lower case, say what counts as an image.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -176,7 +188,7 @@ def find_images(folder: Path) -> list[Path]:
         real = os.path.realpath(parent)
         # A link may lead back up: what was seen already is not entered again.
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in names if real not in seen and _is_image_name(name)]
+        found += [Path(parent, name) for name in names if real not in seen and _is_named(name, suffixes)]
         seen.add(real)
     return sorted(found)
 
@@ -208,8 +220,8 @@ def _scale(image: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
-def _is_image_name(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def _is_named(name: str, suffixes: Collection[str]) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
 
 
 def limit_pixels(most: int) -> None:
@@ -329,6 +341,7 @@ def _to_tensor(image: Image.Image) -> Tensor:
 
 
 __all__ = [
+    "ANIMATED_SUFFIXES",
     "IMAGE_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "ImageFileError",
@@ -339,6 +352,7 @@ __all__ = [
     "find_alpha",
     "find_images",
     "format_of",
+    "is_animated",
     "limit_pixels",
     "opened",
     "read_image",

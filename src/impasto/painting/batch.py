@@ -1,14 +1,19 @@
-"""Many pictures: while one is painted, the next is decoded and the one before is encoded."""
+"""Many pictures and clips: while one picture is painted, the next is decoded and the one before is encoded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 
-from impasto.painting.outputs import Job
+from impasto.images import ANIMATED_SUFFIXES
+from impasto.painting.animations import paint_animation
+from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.pictures import Picture, read_picture, write_picture
 from impasto.painting.stylizer import Look, Stylizer
 
 _ONE_PICTURES = (ValueError, FileNotFoundError)  # errors that leave hope for the other pictures
+_NO_VIDEO = "expected the package av, which reads and writes video, found none: pip install 'impasto[video]'"
 
 
 def paint_all(
@@ -81,4 +86,49 @@ def _outcome(job: Job, written: Future[None]) -> tuple[Job, Exception | None]:
     return job, None
 
 
-__all__ = ["paint_all"]
+def paint_clips(
+    stylizer: Stylizer,
+    jobs: Sequence[Job],
+    *,
+    look: Look,
+    options: ClipOptions,
+    progress: Callable[[Path, int, int | None], None] = lambda *_: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Iterator[tuple[Job, Exception | None]]:
+    """Yield each clip's job when its result is written, with the error where there is none.
+
+    ``progress`` is told of the source, how many of its frames are done, and of how many where that is known. Raises
+    as paint_all does.
+    """
+    for job in jobs:
+        tell = partial(progress, job.source)
+        try:
+            if job.target.suffix.lower() in ANIMATED_SUFFIXES:
+                paint_animation(stylizer, job, look, options, progress=tell)
+            else:
+                _paint_video(stylizer, job, look, options, progress=tell, warn=warn)
+        except _ONE_PICTURES as error:
+            yield job, error
+        else:
+            yield job, None
+
+
+def _paint_video(
+    stylizer: Stylizer,
+    job: Job,
+    look: Look,
+    options: ClipOptions,
+    *,
+    progress: Callable[[int, int | None], None],
+    warn: Callable[[str], None],
+) -> None:
+    try:
+        from impasto.painting.video import paint_clip
+    except ModuleNotFoundError as error:
+        if error.name != "av":
+            raise
+        raise ValueError(_NO_VIDEO) from error
+    paint_clip(stylizer, job, look, options, progress=progress, warn=warn)
+
+
+__all__ = ["paint_all", "paint_clips"]

@@ -7,25 +7,50 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from impasto.images import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, check_writable, find_images
+from impasto.images import (
+    ANIMATED_SUFFIXES,
+    IMAGE_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    check_writable,
+    find_images,
+    is_animated,
+)
 
 DEFAULT_FOLDER = "painted"
+WRITABLE_CLIPS = frozenset({".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+"""Endings, in lower case, of the video files that are written."""
+# Without .ts, which most often is a program.
+CLIP_SUFFIXES = WRITABLE_CLIPS | {".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".wmv"}
+"""Endings, in lower case, of the files that count as video."""
+_PAINTED_SUFFIXES = IMAGE_SUFFIXES | CLIP_SUFFIXES
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to paint: read ``source``, write ``target``."""
+    """One picture or clip to paint: read ``source``, write ``target``."""
 
     source: Path
     target: Path
+    is_clip: bool = False
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """How clips are written: the command's options of these names."""
+
+    quality: int = 95
+    strip: bool = False
+    resume: bool = False
+    smooth: bool = False
 
 
 def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> list[Job]:
     """Return what to paint and where to: no source is overwritten, no two pictures share a target.
 
-    Each input is a picture, a folder (searched with its subfolders) or a glob pattern. ``output`` is a file, for one
-    picture only, or a folder; without it the folder ``painted``. In a folder the name is ``<photo>_<style>`` with the
-    photo's suffix, or .png where that format cannot be written; a file of that name from a former run is replaced.
+    Each input is a picture, a video, a folder (searched with its subfolders) or a glob pattern. ``output`` is a file,
+    for one picture only, or a folder; without it the folder ``painted``. In a folder the name is ``<photo>_<style>``
+    with the photo's suffix, or .png (of a video .mp4) where that format cannot be written; a file of that name from a
+    former run is replaced. An animated GIF or WebP is a clip, unless ``output`` is a file of another kind.
 
     Raises:
         FileNotFoundError: a folder holds no images, or a pattern fits none.
@@ -36,6 +61,11 @@ def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> 
     if output is None or _is_folder(output):
         return _plan_folder(sources, folder=Path(folder), style_name=style_name)
     return _plan_file(sources, target=Path(output))
+
+
+def partial_path(target: Path) -> Path:
+    """Return where the painted part of a clip is until the whole is done."""
+    return target.with_name(f"{target.stem}.partial{target.suffix}")
 
 
 def _find_sources(inputs: Sequence[str], *, output: Path) -> list[Path]:
@@ -54,14 +84,14 @@ def _expand(text: str, *, output: Path) -> list[Path]:
     if path.exists() or not glob.has_magic(text):
         return [path]
     matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-    images = [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]
+    images = [match for match in matches if match.suffix.lower() in _PAINTED_SUFFIXES and match.is_file()]
     if not images:
         raise FileNotFoundError(f"expected a pattern that fits images, found none for {text!r}: check the path")
     return images
 
 
 def _in_folder(folder: Path, *, output: Path) -> list[Path]:
-    images = find_images(folder)
+    images = find_images(folder, _PAINTED_SUFFIXES)
     if folder.resolve() in output.resolve().parents:
         # Painted pictures of a former run are no photos.
         images = [image for image in images if output.resolve() not in image.resolve().parents]
@@ -83,10 +113,26 @@ def _plan_file(sources: Sequence[Path], *, target: Path) -> list[Job]:
             f"expected a folder as output of {len(sources)} pictures, got the file {str(target)!r}: "
             "name a folder, with a slash at the end if it has a dot in its name"
         )
-    check_writable(target)
+    is_clip = _check_kind(sources[0], target)
     if target.resolve() == sources[0].resolve():
         raise ValueError(f"expected an output other than the picture itself, got {str(target)!r}: choose another name")
-    return [Job(sources[0], target)]
+    return [Job(sources[0], target, is_clip)]
+
+
+def _check_kind(source: Path, target: Path) -> bool:
+    """Return whether a clip is to be written; raises ValueError for a target of another kind."""
+    suffix = target.suffix.lower()
+    if source.suffix.lower() in CLIP_SUFFIXES:
+        if suffix not in WRITABLE_CLIPS:
+            raise ValueError(
+                f"expected a video file ending in one of {', '.join(sorted(WRITABLE_CLIPS))}, got {str(target)!r}: "
+                "choose another ending, for example .mp4"
+            )
+        return True
+    if suffix in ANIMATED_SUFFIXES and is_animated(source):
+        return True
+    check_writable(target)
+    return False
 
 
 def _plan_folder(sources: Sequence[Path], *, folder: Path, style_name: str) -> list[Job]:
@@ -95,12 +141,15 @@ def _plan_folder(sources: Sequence[Path], *, folder: Path, style_name: str) -> l
     for source in sources:
         target = _free_target(folder / f"{source.stem}_{style_name}{_target_suffix(source)}", taken)
         taken.add(_key(target))
-        jobs.append(Job(source, target))
+        jobs.append(Job(source, target, source.suffix.lower() in CLIP_SUFFIXES or is_animated(source)))
     return jobs
 
 
 def _target_suffix(source: Path) -> str:
-    return source.suffix if source.suffix.lower() in WRITABLE_SUFFIXES else ".png"
+    suffix = source.suffix.lower()
+    if suffix in WRITABLE_SUFFIXES | WRITABLE_CLIPS or is_animated(source):
+        return source.suffix
+    return ".mp4" if suffix in CLIP_SUFFIXES else ".png"
 
 
 def _free_target(target: Path, taken: set[str]) -> Path:
@@ -113,4 +162,4 @@ def _key(path: Path) -> str:
     return str(path.resolve()).casefold()
 
 
-__all__ = ["DEFAULT_FOLDER", "Job", "plan_jobs"]
+__all__ = ["DEFAULT_FOLDER", "ClipOptions", "Job", "partial_path", "plan_jobs"]

@@ -1,0 +1,466 @@
+"""Clip files: frames out of one and into another, with all that belongs to them; FFmpeg, through PyAV, does the work.
+
+Frames are turned upright, and go to RGB and back by the clip's own matrix and range, so that its tags stay true. Sound
+and subtitles are copied packet for packet. No frame depends on a later one: the n-th packet is the n-th frame.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Self, cast
+
+import av
+import numpy as np
+from av.bitstream import BitStreamFilterContext
+from av.codec.context import Flags as CodecFlags
+from av.container import InputContainer, OutputContainer
+from av.container.core import Flags as ContainerFlags
+from av.stream import Stream
+from av.video.frame import PictureType
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.stream import VideoStream
+
+from impasto.painting.pictures import Pixels
+
+_EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_UNSPECIFIED = 2  # of FFmpeg's matrices, primaries and transfer curves
+_MATRICES = {  # FFmpeg's number in a file, to its name in the conversion
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
+_LARGEST_PAL = 576  # rows; what is higher and says nothing of its matrix is taken for BT.709, as players do
+_KEYFRAME_EVERY = 48
+_MOST_FAILURES = 20  # in a row, of reading: beyond them nothing more is expected
+_LATE = 0.5  # seconds that may be missing at the end: durations in headers are rough
+_LONGEST_SCALE = 2**31 - 1
+
+
+class ClipError(ValueError):
+    """A file that is no readable clip, or a clip that cannot be painted as asked."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """``pixels`` (H, W, 3) of uint8 or uint16, shown at ``time`` for ``duration``, in ticks of the clip's time base."""
+
+    pixels: Pixels
+    time: int
+    duration: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the first frame says of all: ``matrix`` (2, 2) turns it upright, the others are FFmpeg's tags."""
+
+    width: int
+    height: int
+    is_deep: bool
+    matrix: tuple[tuple[int, int], tuple[int, int]]
+    colorspace: int
+    color_range: int
+    color_primaries: int
+    color_trc: int
+    is_rgb: bool
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height as seen."""
+        return (self.height, self.width) if self.is_turned else (self.width, self.height)
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether width and height change places."""
+        return abs(self.matrix[0][1]) > abs(self.matrix[0][0])
+
+    @property
+    def painted(self) -> "Form":
+        """The form of the painted clip: upright, in YUV."""
+        width, height = self.upright_size
+        colorspace = Colorspace.ITU709 if self.is_rgb else self.colorspace
+        return replace(
+            self,
+            width=width,
+            height=height,
+            matrix=((1, 0), (0, 1)),
+            colorspace=colorspace,
+            color_range=self.shown_range,
+            is_rgb=False,
+        )
+
+    @property
+    def conversion(self) -> Colorspace:
+        """The matrix between RGB and YUV."""
+        guess = Colorspace.ITU709 if self.is_rgb or self.height > _LARGEST_PAL else Colorspace.ITU601
+        return _MATRICES.get(self.colorspace, guess)
+
+    @property
+    def shown_range(self) -> ColorRange:
+        """The range of the painted clip."""
+        return ColorRange.JPEG if self.color_range == ColorRange.JPEG and not self.is_rgb else ColorRange.MPEG
+
+
+class ClipReader:
+    """A clip's frames and packets, once, in the order of the file.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ClipError: the file is no clip, or has no frame.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.form = _read_form(path)
+        self.container = _open(path)
+        self.stream = _main_stream(self.container, path)
+        self.broken = 0
+        self.end = Fraction(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds of a tick."""
+        assert self.stream.time_base is not None, "a stream that gave a frame has one"
+        return self.stream.time_base
+
+    @property
+    def expected_frames(self) -> int | None:
+        """How many frames there may be, for a progress bar."""
+        if self.stream.frames:
+            return self.stream.frames
+        if self.container.duration is None or self.stream.average_rate is None:
+            return None
+        return round(self.container.duration / av.time_base * self.stream.average_rate)
+
+    def read(self) -> "Iterator[Frame | av.Packet[Any]]":
+        """Yield frames to be painted and packets to be copied; what is broken is counted and passed over."""
+        last = -math.inf
+        for packet in self._demux():
+            if packet.stream is not self.stream:
+                if packet.size and packet.dts is not None:
+                    yield packet
+                continue
+            for frame in self._decode(packet):
+                time = frame.pts if frame.pts is not None else frame.dts
+                # Damaged files may step back in time, which no file to be written can.
+                last = time if time is not None and time > last else last + 1 if last >= 0 else 0
+                yield Frame(_to_pixels(frame, self.form), int(last), frame.duration or 0)
+
+    def find_cut(self) -> str | None:
+        """Return, once all is read, what is wrong where the file ended before the time that its header says."""
+        if self.container.duration is None or not {"mp4", "matroska"} & set(self.container.format.name.split(",")):
+            return None  # others only guess their duration
+        expected = Fraction(self.container.duration + max(0, self.container.start_time or 0), av.time_base)
+        if self.end >= expected - Fraction(_LATE):
+            return None
+        return (
+            f"expected a whole clip of {float(expected):.1f} s, got one cut off after {float(self.end):.1f} s "
+            f"in {str(self.path)!r}: copy it again"
+        )
+
+    def _demux(self) -> "Iterator[av.Packet[Any]]":
+        failures = 0
+        packets = self.container.demux()
+        while failures < _MOST_FAILURES:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.FFmpegError:
+                self.broken += 1
+                failures += 1
+                packets = self.container.demux()
+                continue
+            failures = 0
+            if packet.pts is not None and packet.time_base is not None:
+                self.end = max(self.end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            yield packet
+
+    def _decode(self, packet: "av.Packet[Any]") -> list[av.VideoFrame]:
+        try:
+            return packet.decode()
+        except av.FFmpegError:
+            self.broken += 1
+            return []
+
+
+class ClipWriter:
+    """A new clip with the frames given and the packets of the source; a file that is playable at any time.
+
+    ``left_out`` names the sound and subtitles that the new file's kind does not take.
+
+    Raises:
+        ClipError: the file's kind holds no such clip.
+        OSError: the disk is full, or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, source: ClipReader, *, quality: int, mark: str, strip: bool) -> None:
+        self.form, self.time_base = source.form, source.time_base
+        self.frames = 0
+        self.broken = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.container: OutputContainer = av.open(str(path), "w", options=_options(path, source))
+        # What is written is on the disk at once, should the machine fail.
+        self.container.flags |= cast(int, ContainerFlags.flush_packets.value)
+        self.stream = self._add_video(source, quality=quality, is_webm=path.suffix.lower() == ".webm")
+        self.stream.metadata.update({**source.stream.metadata, "handler_name": mark})
+        self.copies: dict[int, Stream] = {}
+        self.left_out: list[str] = []
+        for stream in source.container.streams:
+            if stream is not source.stream:
+                self._add_copy(stream)
+        if not strip:
+            self.container.metadata.update(source.container.metadata)
+            self.container.set_chapters(source.container.chapters())
+
+    def write(self, frame: Frame) -> None:
+        """Encode the painted frame."""
+        encoded = _to_frame(frame, self.form, self.stream.pix_fmt or "")
+        encoded.time_base = self.time_base
+        self.container.mux(self.stream.encode(encoded))
+        self.frames += 1
+
+    def write_encoded(self, packet: "av.Packet[Any]", frame: Frame) -> None:
+        """Add a frame that a former run encoded in the same way, at the time of its source."""
+        packet.stream = self.stream
+        packet.time_base = self.time_base
+        packet.pts = packet.dts = frame.time
+        packet.duration = frame.duration
+        self.container.mux(packet)
+        self.frames += 1
+
+    def copy(self, packet: "av.Packet[Any]") -> None:
+        """Add a packet of sound or subtitles, if its stream is taken."""
+        stream = self.copies.get(packet.stream.index)
+        if stream is None:
+            return
+        packet.stream = stream
+        try:
+            self.container.mux(packet)
+        except av.ArgumentError:  # out of order
+            self.broken += 1
+
+    def close(self) -> None:
+        """Write what is still held back, and the end of the file."""
+        try:
+            self.container.mux(self.stream.encode(None))
+        finally:
+            self.container.close()
+
+    def _add_video(self, source: ClipReader, *, quality: int, is_webm: bool) -> VideoStream:
+        form, original = self.form, source.stream.codec_context
+        width, height = form.upright_size
+        rate = source.stream.average_rate or Fraction(25)
+        crf = round(51 - 0.36 * quality)  # 95: 17, as good as the painting; 75: 24; 50: 33
+        stream: VideoStream
+        if is_webm:
+            stream = self.container.add_stream("libvpx-vp9", rate, {"crf": f"{crf}", "cpu-used": "4"})
+        else:
+            stream = self.container.add_stream("libx264", rate, {"crf": f"{crf}"})
+        stream.width, stream.height = width, height
+        sampling = "444" if width % 2 or height % 2 else "420"
+        stream.pix_fmt = f"yuv{sampling}p" + ("10le" if form.is_deep and not is_webm else "")
+        context = stream.codec_context
+        context.time_base = self.time_base
+        context.gop_size = _KEYFRAME_EVERY
+        context.max_b_frames = 0
+        context.flags |= CodecFlags.frame_duration
+        context.color_range, context.colorspace = form.painted.color_range, form.painted.colorspace
+        context.color_primaries, context.color_trc = form.color_primaries, form.color_trc
+        if aspect := original.sample_aspect_ratio:
+            context.sample_aspect_ratio = 1 / aspect if form.is_turned else aspect
+        return stream
+
+    def _add_copy(self, template: Stream) -> None:
+        if template.type in ("audio", "subtitle"):
+            with suppress(ValueError):
+                stream = self.container.add_stream_from_template(template)
+                stream.metadata.update(template.metadata)
+                stream.disposition = template.disposition
+                self.copies[template.index] = stream
+                return
+        context = template.codec_context
+        self.left_out.append(f"{template.type} ({context.name})" if context is not None else template.type)
+
+
+class FormerClip:
+    """The encoded frames of a partial clip, to go on from.
+
+    Raises:
+        ClipError: the file is no clip, or ``mark`` is another than the one it was written with.
+    """
+
+    def __init__(self, path: Path, *, mark: str) -> None:
+        self.container = _open(path)
+        self.stream = _main_stream(self.container, path)
+        marks = {value for key, value in self.stream.metadata.items() if key.lower() == "handler_name"}
+        if marks != {mark}:
+            raise ClipError(
+                f"expected a partial clip of the same source, style and options, got another in {str(path)!r}: "
+                "remove it, or run without --resume"
+            )
+        self.frames = self._count()
+        self.container.seek(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+    def packets(self) -> "Iterator[av.Packet[Any]]":
+        """Yield the packet of each frame, as the encoder gave it."""
+        is_h264 = self.stream.codec_context.name == "h264"
+        packing = BitStreamFilterContext("h264_mp4toannexb", self.stream) if is_h264 else None
+        for packet in self._whole_packets():
+            yield from [packet] if packing is None else packing.filter(packet)
+
+    def last_frame(self, form: Form) -> Pixels | None:
+        """Return the pixels of the last frame, or None without one."""
+        last = None
+        with suppress(av.FFmpegError):
+            for packet in self._whole_packets():
+                if packet.is_keyframe:
+                    self.stream.codec_context.flush_buffers()
+                for frame in packet.decode():
+                    last = frame
+        self.container.seek(0)
+        return None if last is None else _to_pixels(last, form.painted)
+
+    def _count(self) -> int:
+        return sum(1 for _ in self._whole_packets())
+
+    def _whole_packets(self) -> "Iterator[av.Packet[Any]]":
+        # A killed run may leave half a packet at the end.
+        with suppress(av.FFmpegError):
+            yield from (packet for packet in self.container.demux(self.stream) if packet.size)
+
+
+def _options(path: Path, source: ClipReader) -> dict[str, str]:
+    if path.suffix.lower() not in (".mp4", ".m4v", ".mov"):
+        return {}
+    rates = [stream.codec_context.sample_rate for stream in source.container.streams.audio if stream.codec_context]
+    ticks = math.lcm(source.time_base.denominator, *(rate for rate in rates if rate))
+    if ticks > _LONGEST_SCALE:
+        ticks = source.time_base.denominator
+    # In fragments until it is done: those written are playable, whatever happens. In the default ticks, of a
+    # millisecond, the start of the clip would be rounded.
+    return {"movflags": "hybrid_fragmented+frag_keyframe+delay_moov", "movie_timescale": f"{ticks}"}
+
+
+def _open(path: Path) -> InputContainer:
+    if not path.exists():
+        raise FileNotFoundError(f"expected a clip, found nothing at {str(path)!r}: check the path")
+    if path.stat().st_size == 0:
+        raise ClipError(f"expected a clip, got zero bytes in {str(path)!r}: copy it again")
+    try:
+        return av.open(str(path), "r", metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise ClipError(
+            f"expected a clip that FFmpeg reads, got {error.strerror!r} from {str(path)!r}: copy it again"
+        ) from error
+
+
+def _main_stream(container: InputContainer, path: Path) -> VideoStream:
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.codec_context is None:
+        container.close()
+        raise ClipError(f"expected a clip with frames, found none in {str(path)!r}: give another file")
+    return stream
+
+
+def _read_form(path: Path) -> Form:
+    """Return the form of the first frame that can be decoded."""
+    with _open(path) as container:
+        stream = _main_stream(container, path)
+        frame = _first_frame(container, stream)
+    if frame is None:
+        raise ClipError(f"expected a clip with frames, found none in {str(path)!r}: give another file")
+    is_rgb = frame.format.is_rgb
+    return Form(
+        width=frame.width,
+        height=frame.height,
+        is_deep=any(component.bits > 8 for component in frame.format.components),
+        matrix=_read_matrix(frame),
+        colorspace=frame.colorspace,
+        color_range=frame.color_range,
+        color_primaries=frame.color_primaries,
+        color_trc=frame.color_trc,
+        is_rgb=is_rgb,
+    )
+
+
+def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFrame | None:
+    failures = 0
+    while failures < _MOST_FAILURES:
+        try:
+            for packet in container.demux(stream):
+                with suppress(av.FFmpegError):
+                    for frame in packet.decode():
+                        return frame
+        except av.FFmpegError:
+            failures += 1
+            continue
+        return None
+    return None
+
+
+def _read_matrix(frame: av.VideoFrame) -> tuple[tuple[int, int], tuple[int, int]]:
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return (1, 0), (0, 1)
+    a, b, _, c, d = np.frombuffer(bytes(cast(Any, side_data)), np.int32)[:5].tolist()
+    return (a, b), (c, d)
+
+
+def _to_pixels(frame: av.VideoFrame, form: Form) -> Pixels:
+    """Return the pixels, upright; all frames have the size of the first."""
+    rgb = frame.reformat(
+        form.width,
+        form.height,
+        "rgb48le" if form.is_deep else "rgb24",
+        src_colorspace=form.conversion,
+        src_color_range=ColorRange.JPEG if form.is_rgb else form.shown_range,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=_EXACT,
+    )
+    return _turn(rgb.to_ndarray(), form.matrix)
+
+
+def _turn(pixels: Pixels, matrix: tuple[tuple[int, int], tuple[int, int]]) -> Pixels:
+    """Return the pixels (H, W, 3) where x' = ax + cy and y' = bx + dy, of which only the signs count."""
+    (a, b), (c, d) = matrix
+    if abs(b) > abs(a):
+        pixels, across, down = pixels.transpose(1, 0, 2), c, b
+    else:
+        across, down = a, d
+    return np.ascontiguousarray(pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
+
+
+def _to_frame(frame: Frame, form: Form, pix_fmt: str) -> av.VideoFrame:
+    rgb = av.VideoFrame.from_ndarray(frame.pixels, "rgb48le" if form.is_deep else "rgb24")
+    encoded = rgb.reformat(
+        format=pix_fmt,
+        dst_colorspace=form.conversion,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=form.shown_range,
+        interpolation=_EXACT,
+    )
+    encoded.pict_type = PictureType.NONE
+    encoded.pts = frame.time
+    encoded.duration = frame.duration
+    return encoded
+
+
+__all__ = ["ClipError", "ClipReader", "ClipWriter", "Form", "FormerClip", "Frame"]

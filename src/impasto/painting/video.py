@@ -1,0 +1,179 @@
+"""Video: a clip in, the painted clip out, in memory that does not grow with its length.
+
+While a frame is painted, the next are decoded and those before are encoded. What an interruption leaves can be played,
+and continued.
+"""
+
+import hashlib
+import os
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from impasto.files import flush_to_disk
+from impasto.painting.clips import ClipError, ClipReader, ClipWriter, FormerClip, Frame
+from impasto.painting.outputs import ClipOptions, Job, partial_path
+from impasto.painting.pictures import Pixels
+from impasto.painting.smoothing import Smoother
+from impasto.painting.stylizer import Look, Stylizer
+
+_AHEAD = 3  # frames that are decoded and not painted, and that are painted and not encoded
+_Item = TypeVar("_Item")
+
+Progress = Callable[[int, int | None], None]
+"""Told how many frames are done, of how many where that is known."""
+
+
+def paint_clip(
+    stylizer: Stylizer,
+    job: Job,
+    look: Look,
+    options: ClipOptions,
+    *,
+    progress: Progress,
+    warn: Callable[[str], None],
+) -> None:
+    """Write the painted clip: size, frame times, colours, sound and subtitles are those of the source.
+
+    On any error, and on Ctrl-C, the frames painted until then stay as a clip at ``partial_path``, which a note of the
+    error says. ``options.resume`` goes on from there.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ClipError: the source is no clip, has no frames, or ends too early; or the partial clip is of something else.
+        ValueError: the memory is too little for a frame.
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    partial = partial_path(job.target)
+    mark = _mark(stylizer, job, look, options)
+    with ExitStack() as stack:
+        source = stack.enter_context(ClipReader(job.source))
+        former = stack.enter_context(FormerClip(partial, mark=mark)) if options.resume and partial.exists() else None
+        # The former part stays until the new one has as many frames.
+        place = partial if former is None else partial.with_name(f".{secrets.token_hex(8)}{partial.suffix}")
+        writer = ClipWriter(place, source, quality=options.quality, mark=mark, strip=options.strip)
+        if writer.left_out:
+            warn(f"{str(job.target)!r} cannot hold, and leaves out: {', '.join(writer.left_out)}")
+        run = _Run(stylizer, source, former, writer, look, smooth=Smoother() if options.smooth else None)
+        try:
+            run.paint(lambda: os.replace(place, partial), progress)
+            writer.close()
+            cut = source.find_cut()
+            if broken := source.broken + writer.broken:
+                warn(f"passed over {broken} broken packets of {str(job.source)!r}")
+        except BaseException as error:
+            _keep(writer, place, partial)
+            if partial.exists():
+                done = max(writer.frames, run.former_frames)
+                error.add_note(f"the {done} frames done are in {str(partial)!r}, and --resume continues")
+            raise
+    if cut is not None:
+        raise ClipError(f"{cut}; its {writer.frames} frames are painted in {str(partial)!r}")
+    flush_to_disk(partial)
+    os.replace(partial, job.target)
+
+
+def _mark(stylizer: Stylizer, job: Job, look: Look, options: ClipOptions) -> str:
+    """Return what a partial clip must say of its making to be continued."""
+    weights = (value.detach().cpu().numpy().tobytes() for value in stylizer.style.network.state_dict().values())
+    made = hashlib.sha256(b"".join(weights))
+    size = job.source.stat().st_size if job.source.is_file() else 0
+    made.update(repr((replace(look, memory=None), replace(options, resume=False), size)).encode())
+    return f"impasto {made.hexdigest()[:16]}"
+
+
+def _keep(writer: ClipWriter, place: Path, partial: Path) -> None:
+    """Leave a playable part, or the former one where this is shorter, or nothing where there is no frame."""
+    with suppress(Exception):  # the error that led here is the one to be told
+        writer.close()
+    if place != partial or not writer.frames:
+        place.unlink(missing_ok=True)
+
+
+class _Run:
+    """The frames of one clip, from the source, or painted by a former run, to the writer."""
+
+    def __init__(
+        self,
+        stylizer: Stylizer,
+        source: ClipReader,
+        former: FormerClip | None,
+        writer: ClipWriter,
+        look: Look,
+        *,
+        smooth: Smoother | None,
+    ) -> None:
+        self.stylizer, self.source, self.writer, self.look = stylizer, source, writer, look
+        self.smooth = smooth
+        # Before the packets, for both read the same file.
+        self.last_painted = former.last_frame(source.form) if former is not None and smooth is not None else None
+        self.former = iter(()) if former is None else former.packets()
+        self.former_frames = 0 if former is None else former.frames
+        self.done = 0
+
+    def paint(self, caught_up: Callable[[], None], progress: Progress) -> None:
+        """Write the whole clip; call ``caught_up`` when it has the frames of the former run."""
+        total = self.source.expected_frames
+        with ThreadPoolExecutor(1) as decoding, ThreadPoolExecutor(1) as encoding:
+            writes = _Writes(encoding)
+            for item in _ahead(self.source.read(), decoding):
+                if not isinstance(item, Frame):
+                    writes.add(self.writer.copy, item)
+                    continue
+                self._add(item, writes)
+                self.done += 1
+                if self.done == self.former_frames:
+                    writes.add(caught_up)
+                progress(self.done, total)
+            writes.finish()
+
+    def _add(self, frame: Frame, writes: "_Writes") -> None:
+        packet = next(self.former, None)
+        if packet is not None:
+            writes.add(self.writer.write_encoded, packet, frame)
+            if self.smooth is not None and self.last_painted is not None and self.done == self.former_frames - 1:
+                self.smooth.remember(frame.pixels, self.last_painted)
+        else:
+            writes.add(self.writer.write, replace(frame, pixels=self._paint(frame.pixels)))
+
+    def _paint(self, pixels: Pixels) -> Pixels:
+        try:
+            painted = self.stylizer.paint(pixels, self.look)
+        except ValueError as error:
+            raise ClipError(f"{error} ({str(self.source.path)!r})") from error
+        return painted if self.smooth is None else self.smooth(pixels, painted)
+
+
+class _Writes:
+    """Calls made in order on another thread, of which only a few may wait."""
+
+    def __init__(self, thread: Executor) -> None:
+        self.thread = thread
+        self.waiting: deque[Future[None]] = deque()
+
+    def add(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Call, soon; raises what an earlier call raised."""
+        self.waiting.append(self.thread.submit(write, *arguments))
+        while len(self.waiting) > _AHEAD:
+            self.waiting.popleft().result()
+
+    def finish(self) -> None:
+        """Wait for all."""
+        while self.waiting:
+            self.waiting.popleft().result()
+
+
+def _ahead(items: Iterator[_Item], thread: Executor) -> Iterator[_Item]:
+    """Yield the items; a few are made ahead on the thread."""
+    coming: deque[Future[_Item | None]] = deque(thread.submit(next, items, None) for _ in range(_AHEAD))
+    while (item := coming.popleft().result()) is not None:
+        coming.append(thread.submit(next, items, None))
+        yield item
+
+
+__all__ = ["Progress", "paint_clip"]

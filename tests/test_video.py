@@ -1,0 +1,434 @@
+"""Clips keep what belongs to them, survive interruption and damage, and need no more memory the longer they are."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from impasto.cli import main
+from impasto.painting.batch import paint_clips
+from impasto.painting.outputs import ClipOptions, Job
+from impasto.painting.stylizer import Look, Stylizer
+from tests.clip_files import Clip, frames, packets, picture, times, write_clip
+
+UNEVEN = (0, 100, 1100, 1106, 2000, 2077, 3000, 4000)
+UNREADABLE = "expected a clip that FFmpeg reads, got 'Invalid data found when processing input' from"
+SECONDS = tuple(range(0, 8 * 1280, 1280))  # of 1/4, for clips that are cut
+
+
+@pytest.fixture
+def folder(style_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with runs/zigzag."""
+    monkeypatch.chdir(style_path.parents[2])
+    return style_path.parents[2]
+
+
+def stylize(*words: object) -> int:
+    return main(["stylize", "--model", "runs/zigzag", "--device", "cpu", *map(str, words)])
+
+
+def pixels(frame: av.VideoFrame) -> NDArray[np.int64]:
+    return frame.to_ndarray(format="rgb24").astype(np.int64)
+
+
+def difference(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
+    return float(np.abs(first - second).mean())
+
+
+def last_duration(path: Path) -> Fraction:
+    frame = frames(path)[-1]
+    assert frame.time_base is not None
+    return frame.duration * frame.time_base
+
+
+class TestKept:
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.m4v", "a.mkv", "a.webm"])
+    @pytest.mark.usefixtures("folder")
+    def test_times_of_a_variable_rate(self, name: str) -> None:
+        is_webm = name == "a.webm"
+        clip = Clip(times=UNEVEN, codec="libvpx-vp9" if is_webm else "libx264")
+        before = times(write_clip(Path(name), clip))
+        assert stylize(name) == 0
+        after = Path("painted") / f"a_zigzag.{name.partition('.')[2]}"
+        assert times(after) == before
+        assert last_duration(after) == last_duration(Path(name))
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_start_after_zero(self) -> None:
+        write_clip(Path("a.mp4"), Clip(times=[time + 777 for time in UNEVEN], has_sound=True))
+        assert times(Path("a.mp4"))[0] > 0
+        assert stylize("a.mp4", "--output", "b.mp4") == 0
+        assert times(Path("b.mp4")) == times(Path("a.mp4"))
+
+    @pytest.mark.parametrize(("name", "kind"), [("a.mp4", "mov_text"), ("a.mkv", "subrip")])
+    @pytest.mark.usefixtures("folder")
+    def test_sound_and_subtitles_packet_for_packet(
+        self, name: str, kind: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_clip(Path(name), Clip(has_sound=True, subtitles=kind))
+        assert stylize(name, "--output", f"b/{name}") == 0
+        assert packets(Path("b") / name, "audio") == packets(Path(name), "audio")
+        before, after = (
+            [each for each in packets(Path(place, name), "subtitle") if b"paint" in each[0]] for place in (".", "b")
+        )
+        assert after == before
+        assert len(after) == 1
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.usefixtures("folder")
+    def test_what_the_target_cannot_hold_is_named(self, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(Path("a.mkv"), Clip(has_sound=True, subtitles="subrip"))
+        assert stylize("a.mkv", "--output", "a.mp4") == 0
+        printed = capsys.readouterr()
+        assert printed.err == "warning: 'a.mp4' cannot hold, and leaves out: subtitle (srt)\n"
+        assert [data for data, _ in packets(Path("a.mp4"), "audio")] == [
+            data for data, _ in packets(Path("a.mkv"), "audio")
+        ]
+
+    @pytest.mark.parametrize("size", [(33, 24), (32, 25), (33, 25), (17, 9)])
+    @pytest.mark.usefixtures("folder")
+    def test_odd_sizes(self, size: tuple[int, int]) -> None:
+        write_clip(Path("a.mp4"), Clip(size=size, pix_fmt="yuv444p"))
+        assert stylize("a.mp4", "--output", "b.mp4", "--strength", 0) == 0
+        before, after = frames(Path("a.mp4")), frames(Path("b.mp4"))
+        assert {(frame.width, frame.height, frame.format.name) for frame in after} == {(*size, "yuv444p")}
+        assert difference(pixels(before[3]), pixels(after[3])) < 3
+
+    @pytest.mark.parametrize("degrees", [90, 180, 270])
+    @pytest.mark.usefixtures("folder")
+    def test_a_turned_clip_stands_upright(self, degrees: int) -> None:
+        write_clip(Path("a.mp4"), Clip(rotation=degrees))
+        before = frames(Path("a.mp4"))[3]
+        assert before.rotation % 360 == degrees
+        assert stylize("a.mp4", "--output", "b.mp4", "--strength", 0) == 0
+        after = frames(Path("b.mp4"))[3]
+        assert after.rotation == 0
+        # Both count against the clock.
+        assert difference(np.rot90(pixels(before), degrees // 90), pixels(after)) < 4
+        assert difference(np.rot90(pixels(before), degrees // 90 + 2), pixels(after)) > 20
+
+    @pytest.mark.parametrize(("colorspace", "color_range"), [(1, 1), (1, 2), (5, 1), (6, 2), (9, 1), (2, 0)])
+    @pytest.mark.usefixtures("folder")
+    def test_colours_and_their_tags(self, colorspace: int, color_range: int) -> None:
+        write_clip(Path("a.mp4"), Clip(colorspace=colorspace, color_range=color_range, pix_fmt="yuv444p"))
+        assert stylize("a.mp4", "--output", "b.mp4", "--strength", 0, "--quality", 100) == 0
+        before, after = frames(Path("a.mp4"))[3], frames(Path("b.mp4"))[3]
+        assert (after.colorspace, after.color_range) == (before.colorspace, before.color_range)
+        # As stored, whatever a reader makes of the tags.
+        planes = [
+            np.array(frame.reformat(format="yuv444p").to_ndarray().mean(axis=(1, 2))) for frame in (before, after)
+        ]
+        assert np.abs(planes[0] - planes[1]).max() < 1
+
+    @pytest.mark.parametrize(("colorspace", "color_range", "red"), [(1, 1, (63, 102, 240)), (5, 2, (76, 85, 255))])
+    @pytest.mark.usefixtures("folder")
+    def test_the_clips_own_matrix_and_range_are_used(
+        self, colorspace: int, color_range: int, red: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[NDArray[np.uint8]] = []
+
+        class Eye(Stylizer):
+            def paint(self, pixels: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+                seen.append(pixels)
+                return pixels
+
+        with av.open("a.mkv", "w") as out:
+            video = out.add_stream("ffv1", 10)
+            video.width, video.height, video.pix_fmt = 16, 16, "yuv444p"
+            video.codec_context.colorspace, video.codec_context.color_range = colorspace, color_range
+            planes = np.broadcast_to(np.array(red, np.uint8)[:, None, None], (3, 16, 16))
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(planes), "yuv444p")))
+            out.mux(video.encode(None))
+        job = Job(Path("a.mkv"), Path("b.mkv"), is_clip=True)
+        assert list(paint_clips(Eye.load("runs/zigzag", device="cpu"), [job], look=Look(), options=ClipOptions())) == [
+            (job, None)
+        ]
+        assert np.abs(seen[0].astype(int) - (255, 0, 0)).max() <= 2
+
+    @pytest.mark.usefixtures("folder")
+    def test_ten_bits(self) -> None:
+        write_clip(Path("a.mp4"), Clip(pix_fmt="yuv420p10le"))
+        assert stylize("a.mp4", "--output", "b.mp4", "--strength", 0) == 0
+        assert {frame.format.name for frame in frames(Path("b.mp4"))} == {"yuv420p10le"}
+
+    @pytest.mark.usefixtures("folder")
+    def test_title_and_chapters_unless_stripped(self) -> None:
+        write_clip(Path("a.mkv"), Clip(metadata={"title": "A walk"}))
+        for words, expected in ([], "A walk"), (["--strip"], None):
+            assert stylize("a.mkv", "--output", "b.mkv", *words) == 0
+            with av.open("b.mkv") as clip:
+                assert clip.metadata.get("title") == expected
+
+
+class TestPainted:
+    @pytest.mark.usefixtures("folder")
+    def test_every_frame_is_painted_as_a_picture_is(self) -> None:
+        write_clip(Path("a.mp4"), Clip(size=(63, 48), pix_fmt="yuv444p"))
+        assert stylize("a.mp4", "--output", "b.mp4", "--keep-colors", "--stroke-scale", 0.5) == 0
+        stylizer = Stylizer.load("runs/zigzag", device="cpu")
+        for before, after in zip(frames(Path("a.mp4")), frames(Path("b.mp4")), strict=True):
+            expected = stylizer(before.to_ndarray(format="rgb24"), keep_colors=True, stroke_scale=0.5)
+            assert difference(expected.astype(np.int64), pixels(after)) < 5
+            assert difference(pixels(before), pixels(after)) > 12
+
+    @pytest.mark.usefixtures("folder")
+    def test_quality(self) -> None:
+        write_clip(Path("a.mp4"), Clip(size=(64, 48)))
+        for quality in (1, 100):
+            assert stylize("a.mp4", "--output", f"{quality}.mp4", "--quality", quality) == 0
+        assert Path("1.mp4").stat().st_size < Path("100.mp4").stat().st_size / 2
+
+    def test_clips_among_pictures(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(folder / "album" / "a.mp4")
+        write_clip(folder / "album" / "b.avi", Clip(codec="mpeg4", time_base=Fraction(1, 10), times=range(8)))
+        Image.fromarray(picture(0, (32, 24))).save("album/c.png")
+        (folder / "album" / "broken.mkv").write_bytes(b"no clip")
+        assert stylize("album") == 1
+        printed = capsys.readouterr()
+        painted = ["c_zigzag.png", "a_zigzag.mp4", "b_zigzag.mp4"]
+        assert printed.out.splitlines() == [f"painted/{name}" for name in painted]
+        assert printed.err.splitlines() == [
+            f"error: {UNREADABLE} 'album/broken.mkv': copy it again",
+            "error: 1 of 4 pictures could not be painted; the others are done",
+        ]
+        assert sorted(os.listdir("painted")) == sorted(painted)
+        assert len(frames(Path("painted/b_zigzag.mp4"))) == 8
+
+
+class StopsAfter(Stylizer):
+    """Meets an error at a frame, as a Ctrl-C or a full memory would be."""
+
+    left = 5
+    error: type[BaseException] = KeyboardInterrupt
+    painted = 0
+
+    def paint(self, pixels: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+        if self.painted == self.left:
+            raise self.error("no more")
+        self.painted += 1
+        return super().paint(pixels, look)
+
+
+def paint(stylizer: Stylizer, source: str, target: str, *, resume: bool = False, quality: int = 100) -> None:
+    """Paint one clip; raises its error."""
+    job = Job(Path(source), Path(target), is_clip=True)
+    for _, error in paint_clips(stylizer, [job], look=Look(), options=ClipOptions(quality, resume=resume)):
+        if error is not None:
+            raise error
+
+
+class TestInterrupted:
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
+    @pytest.mark.usefixtures("folder")
+    def test_a_playable_part_stays_and_is_continued(self, name: str) -> None:
+        codec = "libvpx-vp9" if name == "a.webm" else "libx264"
+        write_clip(Path(name), Clip(times=UNEVEN, has_sound=name == "a.mp4", codec=codec))
+        stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+        paint(Stylizer.load("runs/zigzag", device="cpu"), name, f"whole/{name}")
+        part = Path("b", name).with_suffix(f".partial{Path(name).suffix}")
+        with pytest.raises(KeyboardInterrupt) as caught:
+            paint(stylizer, name, f"b/{name}")
+        assert caught.value.__notes__ == [f"the 5 frames done are in {str(part)!r}, and --resume continues"]
+        assert os.listdir("b") == [part.name]
+        assert times(part) == times(Path(name))[:5]
+        stylizer.left, stylizer.painted = 3, 0
+        paint(stylizer, name, f"b/{name}", resume=True)
+        assert os.listdir("b") == [name]
+        assert times(Path("b", name)) == times(Path("whole", name)) == times(Path(name))
+        for first, second in zip(frames(Path("b", name)), frames(Path("whole", name)), strict=True):
+            assert difference(pixels(first), pixels(second)) < 6
+        if name == "a.mp4":
+            assert packets(Path("b", name), "audio") == packets(Path(name), "audio")
+
+    @pytest.mark.usefixtures("folder")
+    def test_interrupted_again_and_again(self) -> None:
+        write_clip(Path("a.mp4"))
+        for frames_each, left in ((2, 2), (3, 5)):
+            stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+            stylizer.left = frames_each
+            with pytest.raises(KeyboardInterrupt):
+                paint(stylizer, "a.mp4", "b/b.mp4", resume=True)
+            assert os.listdir("b") == ["b.partial.mp4"]
+            assert times(Path("b/b.partial.mp4")) == times(Path("a.mp4"))[:left]
+        paint(Stylizer.load("runs/zigzag", device="cpu"), "a.mp4", "b/b.mp4", resume=True)
+        assert times(Path("b/b.mp4")) == times(Path("a.mp4"))
+
+    @pytest.mark.usefixtures("folder")
+    def test_an_error_before_any_frame_leaves_nothing(self) -> None:
+        write_clip(Path("a.mp4"))
+        stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+        stylizer.left, stylizer.error = 0, ValueError
+        with pytest.raises(ValueError, match=r"^no more \('a\.mp4'\)$"):
+            paint(stylizer, "a.mp4", "b/b.mp4")
+        assert os.listdir("b") == []
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_part_made_in_another_way_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(Path("a.mp4"))
+        stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+        with pytest.raises(KeyboardInterrupt):
+            paint(stylizer, "a.mp4", "b.mp4")
+        before = Path("b.partial.mp4").read_bytes()
+        assert stylize("a.mp4", "--output", "b.mp4", "--resume", "--strength", 0.5) == 2
+        assert capsys.readouterr().err == (
+            "error: expected a partial clip of the same source, style and options, got another in 'b.partial.mp4': "
+            "remove it, or run without --resume\n"
+        )
+        assert Path("b.partial.mp4").read_bytes() == before
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_is_one_line_and_status_130(self, folder: Path, number: signal.Signals) -> None:
+        write_clip(folder / "a.mp4", Clip(times=range(0, 400 * 512, 512)))
+        words = ["-m", "impasto", "stylize", "--model", "runs/zigzag", "--device", "cpu", "a.mp4", "--output", "b.mp4"]
+        process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+        while not Path("b.partial.mp4").exists() or Path("b.partial.mp4").stat().st_size < 2_000:
+            assert process.poll() is None
+        process.send_signal(number)
+        printed = process.communicate(timeout=60)[1]
+        done = len(frames(Path("b.partial.mp4")))
+        expected = f"interrupted; the {done} frames done are in 'b.partial.mp4', and --resume continues\n"
+        assert (process.returncode, printed) == (130, expected)
+        assert 0 < done < 400
+        assert not Path("b.mp4").exists()
+
+    def test_a_killed_run_leaves_a_part_too(self, folder: Path) -> None:
+        write_clip(folder / "a.mp4", Clip(times=range(0, 300 * 512, 512)))
+        words = ["-m", "impasto", "stylize", "--model", "runs/zigzag", "--device", "cpu", "a.mp4", "--output", "b.mp4"]
+        process = subprocess.Popen([sys.executable, *words])
+        while not Path("b.partial.mp4").exists() or Path("b.partial.mp4").stat().st_size < 2_000:
+            assert process.poll() is None
+        process.kill()
+        process.wait()
+        done = len(frames(Path("b.partial.mp4")))
+        assert done > 0
+        stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+        stylizer.left = 300 - done
+        paint(stylizer, "a.mp4", "b.mp4", resume=True, quality=95)
+        assert stylizer.painted == 300 - done
+        assert times(Path("b.mp4")) == times(Path("a.mp4"))
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_full_disk(self, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(Path("a.mp4"), Clip(size=(128, 96), times=range(0, 120 * 512, 512)))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+        try:
+            assert stylize("a.mp4", "--output", "b.mp4") == 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert capsys.readouterr().err.startswith("error: no space left to write (File too large): free some and run ")
+        assert not Path("b.mp4").exists()
+
+
+def damage(path: Path, numbers: Sequence[int]) -> None:
+    """Fill the video packets of these numbers with nonsense."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as clip:
+        places = [(packet.pos, packet.size) for packet in clip.demux(video=0) if packet.size]
+    for number in numbers:
+        place, size = places[number]
+        assert place is not None
+        data[place : place + size] = b"\xff" * size
+    path.write_bytes(data)
+
+
+class TestDamaged:
+    @pytest.mark.usefixtures("folder")
+    def test_broken_packets_are_passed_over(self, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(Path("a.mp4"), Clip(codec="mjpeg", pix_fmt="yuvj420p", color_range=2))
+        damage(Path("a.mp4"), [3, 5])
+        assert stylize("a.mp4", "--output", "b.mp4") == 0
+        assert capsys.readouterr().err == "warning: passed over 2 broken packets of 'a.mp4'\n"
+        assert times(Path("b.mp4")) == [Fraction(number, 10) for number in (0, 1, 2, 4, 6, 7)]
+
+    @pytest.mark.parametrize(("suffix", "ends"), [(".mp4", 1.2), (".mkv", 0.8)])
+    @pytest.mark.usefixtures("folder")
+    def test_a_clip_cut_short(self, suffix: str, ends: float, capsys: pytest.CaptureFixture[str]) -> None:
+        options = {"movflags": "faststart"} if suffix == ".mp4" else {}
+        write_clip(Path(f"whole{suffix}"), Clip(times=SECONDS, codec="mjpeg", pix_fmt="yuvj420p", options=options))
+        data = Path(f"whole{suffix}").read_bytes()
+        Path(f"a{suffix}").write_bytes(data[: int(len(data) * 0.6)])
+        assert stylize(f"a{suffix}", "--output", f"b{suffix}") == 2
+        done = len(frames(Path(f"b.partial{suffix}")))
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            f"error: expected a whole clip of 1.9 s, got one cut off after {ends} s in 'a{suffix}': "
+            f"copy it again; its {done} frames are painted in 'b.partial{suffix}'"
+        )
+        assert 0 < done < 8
+        assert not Path(f"b{suffix}").exists()
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_clip_without_its_index(self, capsys: pytest.CaptureFixture[str]) -> None:
+        data = write_clip(Path("a.mp4")).read_bytes()
+        Path("a.mp4").write_bytes(data[: len(data) // 2])
+        assert stylize("a.mp4") == 2
+        assert capsys.readouterr().err == (f"error: {UNREADABLE} 'a.mp4': copy it again\n")
+        assert not Path("painted").exists()
+
+    @pytest.mark.usefixtures("folder")
+    def test_no_frames(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with av.open("sound.mp4", "w") as out:
+            sound = out.add_stream("aac", 8000, layout="mono")
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.int16), "s16", "mono")
+            frame.sample_rate = 8000
+            out.mux(sound.encode(frame))
+            out.mux(sound.encode(None))
+        write_clip(Path("damaged.mp4"), Clip(codec="mjpeg", pix_fmt="yuvj420p"))
+        damage(Path("damaged.mp4"), range(8))
+        Path("empty.mp4").touch()
+        for name, expected in {
+            "sound.mp4": "expected a clip with frames, found none in 'sound.mp4': give another file",
+            "damaged.mp4": "expected a clip with frames, found none in 'damaged.mp4': give another file",
+            "empty.mp4": "expected a clip, got zero bytes in 'empty.mp4': copy it again",
+            "missing.mp4": "expected a clip, found nothing at 'missing.mp4': check the path",
+        }.items():
+            assert stylize(name) == 2
+            assert capsys.readouterr().err == f"error: {expected}\n"
+        assert not Path("painted").exists()
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_target_of_another_kind(self, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(Path("a.mp4"))
+        assert stylize("a.mp4", "--output", "a.png") == 2
+        assert capsys.readouterr().err == (
+            "error: expected a video file ending in one of .m4v, .mkv, .mov, .mp4, .webm, got 'a.png': "
+            "choose another ending, for example .mp4\n"
+        )
+
+
+class TestMemory:
+    def test_a_clip_ten_times_longer_takes_no_more(self, folder: Path) -> None:
+        peaks = []
+        for count in (60, 600):
+            name = f"{count}.mp4"
+            write_clip(folder / name, Clip(size=(96, 72), times=range(0, count * 512, 512)))
+            code = (
+                "import resource; from impasto.cli import main; "
+                f"assert main('stylize --model runs/zigzag --device cpu {name}'.split()) == 0; "
+                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+            )
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            peaks.append(int(done.stdout.splitlines()[-1]))
+        # The frames alone are 11 MB more.
+        assert peaks[1] < peaks[0] + 5, peaks
+
+
+def test_a_former_clip_is_replaced_only_by_a_whole_one(folder: Path) -> None:
+    write_clip(folder / "a.mp4")
+    shutil.copy("a.mp4", "b.mp4")
+    before = Path("b.mp4").read_bytes()
+    stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        paint(stylizer, "a.mp4", "b.mp4")
+    assert Path("b.mp4").read_bytes() == before

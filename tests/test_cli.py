@@ -232,13 +232,15 @@ class TestBadInput:
     def test_a_misspelt_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stilize", "a.png"]) == 2
         assert error(capsys) == (
-            "error: expected a command (train, stylize, optimize, features), got 'stilize': did you mean 'stylize'?"
+            "error: expected a command (train, stylize, optimize, features, export), got 'stilize': "
+            "did you mean 'stylize'?"
         )
 
     def test_no_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 2
         assert error(capsys) == (
-            "error: expected a command (train, stylize, optimize, features), got none: see impasto --help"
+            "error: expected a command (train, stylize, optimize, features, export), got none: "
+            "see impasto --help"
         )
 
     def test_a_misspelt_option(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import impasto
-from impasto.commands import features, optimize
+from impasto.commands import export, features, optimize
 
 if TYPE_CHECKING:
     from impasto.painting.outputs import Job
 
-COMMANDS = ("train", "stylize", "optimize", "features")
+COMMANDS = ("train", "stylize", "optimize", "features", "export")
 _STYLIZE_OPTIONS = (
     "--model",
     "--output",
@@ -34,7 +34,9 @@ _STYLIZE_OPTIONS = (
     "--help",
 )
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_MODULES = {"optimize": optimize, "features": features}
+_MODULES = {"optimize": optimize, "features": features, "export": export}
+_PACKAGES = {"onnx": "'impasto[export]'", "onnxruntime": "'impasto[export]'"}
+"""What pip installs, for packages that not everybody has."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -45,6 +47,11 @@ def main(argv: list[str] | None = None) -> int:
         return _run(words)
     except KeyboardInterrupt:
         return _fail("interrupted; files already written are whole", status=130)
+    except ModuleNotFoundError as error:
+        if error.name not in _PACKAGES:
+            raise
+        install = f"pip install {_PACKAGES[error.name]}"
+        return _fail(f"error: expected the package {error.name}, found none: {install}", status=2)
     except (ValueError, TypeError, OSError) as error:
         return _fail(f"error: {_one_line(error)}", status=2)
 
@@ -59,8 +66,8 @@ def _run(words: Sequence[str]) -> int:
         return train(rest)
     if command in _MODULES:
         _check_options(rest, (*_MODULES[command].OPTIONS, "--help"))
-        run = optimize.run if command == "optimize" else features.run
-        return run(_parser().parse_args(words))
+        status: int = _MODULES[command].run(_parser().parse_args(words))
+        return status
     if command != "stylize" and not command.startswith("-"):
         raise ValueError(f"expected a command ({', '.join(COMMANDS)}), got {command!r}: {_advice(command, COMMANDS)}")
     _check_options(rest, _STYLIZE_OPTIONS)

@@ -40,14 +40,16 @@ MAY_SEE = {
     "painting.outputs": {"images"},
     "painting.batch": {"painting.outputs", "painting.pictures", "painting.stylizer"},
     "painting.export": {"files", "style_file", "transformer"},
+    "painting.import_model": {"style_file", "transformer"},
     "commands.judging": {"images", "transformer", "learning.features"},
     "commands.record": {"images", "learning.optimization", "painting.blending"},
     "commands.optimize": ROOMS.keys() - {"cli"},
     "commands.export": {"style_file", "commands.judging", "painting.export"},
+    "commands.import_model": {"commands.judging", "painting.import_model"},
     "commands.features": ROOMS.keys() - {"cli"},
     "cli": {
         *("images", "style_file", "learning.command", "painting.batch", "painting.outputs", "painting.stylizer"),
-        *("commands.optimize", "commands.features", "commands.export"),
+        *("commands.optimize", "commands.features", "commands.export", "commands.import_model"),
     },
     "__main__": {"cli"},
 }

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import impasto
-from impasto.commands import export, features, optimize
+from impasto.commands import export, features, import_model, optimize
 
 if TYPE_CHECKING:
     from impasto.painting.outputs import Job
 
-COMMANDS = ("train", "stylize", "optimize", "features", "export")
+COMMANDS = ("train", "stylize", "optimize", "features", "export", "import")
 _STYLIZE_OPTIONS = (
     "--model",
     "--output",
@@ -34,7 +34,7 @@ _STYLIZE_OPTIONS = (
     "--help",
 )
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_MODULES = {"optimize": optimize, "features": features, "export": export}
+_MODULES = {"optimize": optimize, "features": features, "export": export, "import": import_model}
 _PACKAGES = {"onnx": "'impasto[export]'", "onnxruntime": "'impasto[export]'"}
 """What pip installs, for packages that not everybody has."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -53,13 +53,17 @@ MAY_SEE = {
             "painting.video",
         ),
     },
+    "painting.export": {"files", "style_file", "transformer"},
+    "painting.import_model": {"style_file", "transformer"},
     "commands.judging": {"images", "transformer", "learning.features"},
     "commands.record": {"images", "learning.optimization", "painting.blending"},
     "commands.optimize": ROOMS.keys() - {"cli"},
+    "commands.export": {"style_file", "commands.judging", "painting.export"},
+    "commands.import_model": {"commands.judging", "painting.import_model"},
     "commands.features": ROOMS.keys() - {"cli"},
     "cli": {
         *("images", "style_file", "learning.command", "painting.batch", "painting.outputs", "painting.stylizer"),
-        *("commands.optimize", "commands.features"),
+        *("commands.optimize", "commands.features", "commands.export", "commands.import_model"),
     },
     "__main__": {"cli"},
 }
@@ -105,7 +109,7 @@ def test_the_wings_do_not_see_each_other() -> None:
         assert not any(seen.partition(".")[0] == other for seen in seen_rooms(room)), room
 
 
-LIGHT = ["cli", "__main__", "commands.judging", "commands.optimize", "commands.features"]
+LIGHT = ["cli", "__main__", *(room for room in ROOMS if room.startswith("commands.") and room != "commands.record")]
 
 
 @pytest.mark.parametrize("room", [*LIGHT, "learning.config", "learning.command"])

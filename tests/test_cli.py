@@ -232,20 +232,23 @@ class TestBadInput:
     def test_a_misspelt_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stilize", "a.png"]) == 2
         assert error(capsys) == (
-            "error: expected a command (train, stylize, optimize, features), got 'stilize': did you mean 'stylize'?"
+            "error: expected a command (train, stylize, optimize, features, export, import), got 'stilize': "
+            "did you mean 'stylize'?"
         )
 
     def test_no_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 2
         assert error(capsys) == (
-            "error: expected a command (train, stylize, optimize, features), got none: see impasto --help"
+            "error: expected a command (train, stylize, optimize, features, export, import), got none: "
+            "see impasto --help"
         )
 
     def test_a_misspelt_option(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stylize", "--modle=x", "a.png"]) == 2
         assert error(capsys) == (
             "error: expected an option (--model, --output, --strength, --keep-colors, --stroke-scale, --smooth, "
-            "--quality, --strip, --resume, --memory, --max-pixels, --device, --help), got '--modle': did you mean '--model'?"
+            "--quality, --strip, --resume, --memory, --max-pixels, --device, --help), got '--modle': "
+            "did you mean '--model'?"
         )
 
     def test_no_model(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import impasto
-from impasto.commands import features, optimize
+from impasto.commands import export, features, import_model, optimize
 
 if TYPE_CHECKING:
     from impasto.painting.outputs import Job
 
-COMMANDS = ("train", "stylize", "optimize", "features")
+COMMANDS = ("train", "stylize", "optimize", "features", "export", "import")
 _STYLIZE_OPTIONS = (
     "--model",
     "--output",
@@ -39,7 +39,9 @@ _STYLIZE_OPTIONS = (
     "--help",
 )
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_MODULES = {"optimize": optimize, "features": features}
+_MODULES = {"optimize": optimize, "features": features, "export": export, "import": import_model}
+_PACKAGES = {"onnx": "'impasto[export]'", "onnxruntime": "'impasto[export]'"}
+"""What pip installs, for packages that not everybody has."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -50,6 +52,11 @@ def main(argv: list[str] | None = None) -> int:
         return _run(words)
     except KeyboardInterrupt as stop:
         return _fail(f"interrupted; {_note(stop) or 'files already written are whole'}", status=130)
+    except ModuleNotFoundError as error:
+        if error.name not in _PACKAGES:
+            raise
+        install = f"pip install {_PACKAGES[error.name]}"
+        return _fail(f"error: expected the package {error.name}, found none: {install}", status=2)
     except (ValueError, TypeError, OSError) as error:
         return _fail(f"error: {_one_line(error)}", status=2)
 
@@ -64,8 +71,8 @@ def _run(words: Sequence[str]) -> int:
         return train(rest)
     if command in _MODULES:
         _check_options(rest, (*_MODULES[command].OPTIONS, "--help"))
-        run = optimize.run if command == "optimize" else features.run
-        return run(_parser().parse_args(words))
+        status: int = _MODULES[command].run(_parser().parse_args(words))
+        return status
     if command != "stylize" and not command.startswith("-"):
         raise ValueError(f"expected a command ({', '.join(COMMANDS)}), got {command!r}: {_advice(command, COMMANDS)}")
     _check_options(rest, _STYLIZE_OPTIONS)

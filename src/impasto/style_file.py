@@ -26,7 +26,7 @@ FORMAT_VERSION = 1
 SHIPPED = Path(str(resources.files("impasto.assets"))) / "trained"
 """The folder of the trained styles that come with impasto, ``NAME.safetensors``."""
 LARGEST_WIDTH = 256
-_FIELD = "impasto"
+METADATA_FIELD = "impasto"
 _AVERAGE = "average."
 
 Shapes = dict[str, tuple[int, ...]]
@@ -64,7 +64,7 @@ def save_style(
     weights = {key: value.detach().to("cpu", dtype, memory_format=torch.contiguous_format) for key, value in state}
     _check_shapes(path, _shapes(weights), width=metadata["width"])
     _check_finite(path, weights)
-    data = save(weights, metadata={_FIELD: json.dumps(dict(metadata))})
+    data = save(weights, metadata={METADATA_FIELD: json.dumps(dict(metadata))})
     with written_whole(path) as temporary:
         temporary.write_bytes(data)
 
@@ -154,10 +154,10 @@ def _begins_like_safetensors(path: Path) -> bool:
 
 
 def _parse_metadata(path: Path, fields: Mapping[str, str] | None) -> dict[str, Any]:
-    if not fields or _FIELD not in fields:
+    if not fields or METADATA_FIELD not in fields:
         raise _foreign(path)
     try:
-        metadata = json.loads(fields[_FIELD])
+        metadata = json.loads(fields[METADATA_FIELD])
     except ValueError as error:
         raise _foreign(path) from error
     return _check_metadata(path, metadata)
@@ -174,7 +174,7 @@ def _load_checkpoint(path: Path) -> Style:
     checkpoint = _unpickle(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise _foreign(path)
-    metadata = _check_metadata(path, checkpoint.get(_FIELD))
+    metadata = _check_metadata(path, checkpoint.get(METADATA_FIELD))
     state = checkpoint["state_dict"].items()
     weights = {str(key).removeprefix(_AVERAGE): value for key, value in state if str(key).startswith(_AVERAGE)}
     _check_shapes(path, _shapes(weights), width=metadata["width"])

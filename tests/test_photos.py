@@ -270,6 +270,17 @@ class TestCrops:
         copy = pickle.loads(pickle.dumps(dataset))
         assert all(torch.equal(dataset[number], copy[number]) for number in range(10))
 
+    def test_are_exposed_otherwise_by_the_share_asked_for(self, tmp_path: Path) -> None:
+        files = [paint(tmp_path / "a.png", (200, 100, 50), size=(SIZE, SIZE))]
+        dataset = crops(files, exposed_share=0.25)
+        colours = np.array([dataset[number].flatten(1).float().mean(1).tolist() for number in range(400)])
+        changed = colours[(colours != [200, 100, 50]).any(axis=1)]
+        # Deviation of 400 throws: 0.022.
+        assert len(changed) / 400 == pytest.approx(0.25, abs=0.08)
+        assert changed[:, 2].min() == pytest.approx(50 / 2, abs=3)
+        assert changed[:, 2].max() == pytest.approx(50 * 2**1.5, abs=12)
+        assert changed[:, 0].max() == 255, "what is too bright is cut off"
+
     def test_of_nothing_are_an_error(self) -> None:
         with raises_whole(
             PhotoError,
@@ -428,6 +439,7 @@ class TestTrainingBatches:
     def test_are_bytes_on_the_way_and_of_zero_to_one_on_the_device(self, tmp_path: Path) -> None:
         paint(tmp_path / "a.png", (255, 0, 51))
         module = data_module(root=tmp_path, batch_size=3)
+        module.crops.exposed_share = 0
         batch = next(iter(module.train_dataloader()))
         assert batch.shape == (3, 3, SIZE, SIZE)
         assert batch.dtype == torch.uint8

@@ -40,6 +40,9 @@ GENERATED_SIZE = 1.5
 LONGEST_PREVIEW = 3
 """The longest preview is this many times as long as it is wide: a panorama's would cost more than the training."""
 
+EXPOSED_SHARE = 0.25
+"""Of the crops whose exposure is changed: where lights and darks are seldom flat, a style leaves them smooth blobs."""
+
 _PROBED = 16  # photos read before it is judged whether most are bad
 _log = logging.getLogger(__name__)
 
@@ -140,8 +143,8 @@ class PhotoCrops(Dataset[Tensor]):
     """Endless random crops, uint8 (3, size, size), of photo files and, by ``generated_share``, generated pictures.
 
     Photos are visited in shuffled rounds. A crop's side is drawn evenly over the orders of size, between ``size`` and
-    three times that or the photo's short side; small photos are enlarged. Half the crops are mirrored. Decoded photos
-    stay in memory up to ``memory`` bytes.
+    three times that or the photo's short side; small photos are enlarged. Half the crops are mirrored;
+    ``exposed_share`` of them are darker or brighter. Decoded photos stay in memory up to ``memory`` bytes.
 
     Raises:
         PhotoError: there are neither files nor generated pictures.
@@ -155,6 +158,7 @@ class PhotoCrops(Dataset[Tensor]):
         seed: int,
         generated: Sequence[Tensor] = (),
         generated_share: float = 0.0,
+        exposed_share: float = 0.0,
         memory: int = 2**30,
     ) -> None:
         if not files and not generated:
@@ -164,6 +168,7 @@ class PhotoCrops(Dataset[Tensor]):
             )
         self.files, self.generated = list(files), list(generated)
         self.size, self.seed, self.memory = size, seed, memory
+        self.exposed_share = exposed_share
         self.generated_share = 0.0 if not generated else generated_share if files else 1.0
         self.skipped: dict[Path, str] = {}
         self._decoded: dict[Path, Tensor] = {}
@@ -255,7 +260,13 @@ class PhotoCrops(Dataset[Tensor]):
         side = round(smallest * (min(largest, LARGEST_CROP * self.size) / smallest) ** random.uniform())
         top, left = random.integers(height - side + 1), random.integers(width - side + 1)
         crop = _scale(pixels[:, top : top + side, left : left + side], self.size, self.size)
-        return crop.flip(-1) if random.uniform() < 0.5 else crop
+        crop = crop.flip(-1) if random.uniform() < 0.5 else crop
+        return _expose(crop, 2 ** random.uniform(-1, 1.5)) if random.uniform() < self.exposed_share else crop
+
+
+def _expose(pixels: Tensor, gain: float) -> Tensor:
+    """Return a photo taken with so many times the light; what is too bright becomes flat, as in a camera."""
+    return (pixels.float() * gain).clamp(max=255).to(torch.uint8)
 
 
 def _shrink(pixels: Tensor, short_side: int) -> Tensor:
@@ -344,6 +355,7 @@ class PhotoDataModule(LightningDataModule):
             seed=self.seed,
             generated=generated,
             generated_share=self.generated_share,
+            exposed_share=EXPOSED_SHARE,
         )
         self.crops.probe()
         # A photo that cannot be read cannot be a preview either.

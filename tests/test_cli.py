@@ -245,7 +245,8 @@ class TestBadInput:
         assert main(["stylize", "--modle=x", "a.png"]) == 2
         assert error(capsys) == (
             "error: expected an option (--model, --output, --strength, --keep-colors, --stroke-scale, --smooth, "
-            "--quality, --strip, --resume, --memory, --max-pixels, --device, --help), got '--modle': did you mean '--model'?"
+            "--quality, --strip, --resume, --memory, --max-pixels, --device, --help), got '--modle': "
+            "did you mean '--model'?"
         )
 
     def test_no_model(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,14 +5,14 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
 from impasto.painting.outputs import Job
+from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Picture, read_picture, write_picture
-from impasto.painting.stylizer import Look, Stylizer
 
 _ONE_PICTURES = (ValueError, FileNotFoundError)  # errors that leave hope for the other pictures
 
 
 def paint_all(
-    stylizer: Stylizer, jobs: Sequence[Job], *, look: Look, quality: int = 95, strip: bool = False
+    painter: Painter, jobs: Sequence[Job], *, look: Look, quality: int = 95, strip: bool = False
 ) -> Iterator[tuple[Job, Exception | None]]:
     """Yield each job in order when its result is written, with the error where there is none.
 
@@ -26,7 +26,7 @@ def paint_all(
         pictures = _Pictures(reader, jobs)
         last: tuple[Job, Future[None]] | None = None
         for job in jobs:
-            painted = _attempt(stylizer, job, pictures, look=look)
+            painted = _attempt(painter, job, pictures, look=look)
             if last is not None:
                 yield _outcome(*last)
             last = job, writer.submit(_write, job, painted, quality=quality, strip=strip)
@@ -56,13 +56,13 @@ class _Pictures:
         return None if job is None else self.reader.submit(read_picture, job.source)
 
 
-def _attempt(stylizer: Stylizer, job: Job, pictures: _Pictures, *, look: Look) -> Picture | Exception:
+def _attempt(painter: Painter, job: Job, pictures: _Pictures, *, look: Look) -> Picture | Exception:
     try:
         picture = pictures.take()
     except _ONE_PICTURES as error:
         return error
     try:
-        return Picture(stylizer.paint(picture.pixels, look), picture.alpha, picture.exif)
+        return Picture(painter.paint(picture.pixels, look), picture.alpha, picture.exif)
     except ValueError as error:
         return ValueError(f"{error} ({str(job.source)!r})")
 

@@ -1,11 +1,16 @@
-"""Times a training step against a plain one, written from the public design alone.
+"""Times training and painting against plain ones, written from the public design alone.
 
     python scripts/benchmark.py train
+    python scripts/benchmark.py stylize
     python scripts/benchmark.py train --width 32 --loss-network vgg16 --batch 1 4 --size 256 512 --json report.json
 
 The plain step: a transformer of width 32 and the full VGG-16, both float32 and eager; photo and painting both go
 through VGG up to relu4_3; Gram matrices by ``bmm`` with autograd's own backward; Adam. The two take turns in one
 process, at the same batch and image size, on the same photos. Weights are random: they do not change the time.
+
+Painting: one picture of 8 bits in memory, and what comes out of 8 bits, with the network of ours at each width and the
+plain one (width 32, float32, eager, nn.InstanceNorm2d), in turns; then the command from its start to its end on one
+small picture; then a folder of JPEG files against the time that the network alone takes for as many.
 """
 
 import argparse
@@ -13,16 +18,21 @@ import itertools
 import json
 import multiprocessing
 import resource
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_module
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from impasto.images import to_float
@@ -30,7 +40,14 @@ from impasto.learning.command import to_config
 from impasto.learning.config import Precision, TrainConfig
 from impasto.learning.features import PRETRAINED, VGG_CHANNELS, LossNetwork, load_loss_network
 from impasto.learning.module import StyleModule
+from impasto.learning.photos import sample_photos
 from impasto.learning.training import choose_precision, make_loss, take_step
+from impasto.painting.batch import paint_all
+from impasto.painting.outputs import plan_jobs
+from impasto.painting.painter import Look
+from impasto.painting.pictures import Pixels
+from impasto.painting.stylizer import Stylizer
+from impasto.style_file import Style, save_style
 from impasto.transformer import TransformerNet, find_device
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -188,23 +205,193 @@ def _peak_here(make: Callable[[Case], Step], case: Case) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # in KiB on Linux
 
 
+# ---- painting ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of several measurements, and the smallest and largest."""
+
+    median: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What a picture of a width of ours takes in seconds, and how many times as long the plain network takes."""
+
+    width: int
+    seconds: Spread
+    plain_seconds: Spread
+    ratio: Spread
+
+
+def plain_network(width: int = 32) -> nn.Module:
+    """Return the network of the paper with reflection padding and upsampling, as a first reading would write it."""
+    return nn.Sequential(
+        *plain_layer(3, width, kernel=9),
+        *plain_layer(width, 2 * width, stride=2),
+        *plain_layer(2 * width, 4 * width, stride=2),
+        *(PlainBlock(4 * width) for _ in range(5)),
+        *(nn.Upsample(scale_factor=2), *plain_layer(4 * width, 2 * width)),
+        *(nn.Upsample(scale_factor=2), *plain_layer(2 * width, width)),
+        *plain_layer(width, 3, kernel=9)[:2],
+    )
+
+
+def plain_layer(channels: int, to: int, *, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    """Return padding, convolution, normalisation and ReLU."""
+    padding, convolution = nn.ReflectionPad2d(kernel // 2), nn.Conv2d(channels, to, kernel, stride)
+    return [padding, convolution, nn.InstanceNorm2d(to, affine=True), nn.ReLU()]
+
+
+class PlainBlock(nn.Module):
+    """Two convolutions added to their input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*plain_layer(channels, channels), *plain_layer(channels, channels)[:3])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the input's shape."""
+        added: Tensor = x + self.layers(x)
+        return added
+
+
+def plain_painter() -> Callable[[Pixels], Pixels]:
+    """Return a function from pixels (H, W, 3) of 8 bits to such, with the plain network on the CPU."""
+    network = plain_network().eval()
+
+    def paint(pixels: Pixels) -> Pixels:
+        with torch.no_grad():
+            image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+            painted = network(image)[0, :, : pixels.shape[0], : pixels.shape[1]]
+            array: Pixels = (painted.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+            return array
+
+    return paint
+
+
+def random_style(width: int) -> Style:
+    """Return a style of random weights."""
+    network = TransformerNet(width).eval().requires_grad_(False)
+    return Style(network, {"format_version": 1, "style": f"random_{width}", "width": width})
+
+
+def compare_painting(widths: Sequence[int], photo: Pixels, *, rounds: int) -> list[Painting]:
+    """Return the time of each width of ours against the plain network's, one picture each in turns."""
+    painters: list[Callable[[Any], object]] = [
+        plain_painter(),
+        *(Stylizer(random_style(width), device="cpu") for width in widths),
+    ]
+    times = []
+    for number in range(1 + rounds):
+        row = [timed(painter, photo) for painter in painters]
+        times += [row] if number else []  # the first warms up
+    return [
+        Painting(
+            width,
+            seconds=spread(row[column] for row in times),
+            plain_seconds=spread(row[0] for row in times),
+            ratio=spread(row[0] / row[column] for row in times),
+        )
+        for column, width in enumerate(widths, start=1)
+    ]
+
+
+def time_command(folder: Path, photo: Pixels, *, rounds: int) -> Spread:
+    """Return the seconds of the command ``impasto stylize``, from its start to its end."""
+    model, source = folder / "random.safetensors", folder / "small.png"
+    style = random_style(16)
+    save_style(model, style.network, metadata=style.metadata)
+    Image.fromarray(photo).resize((512, 512)).save(source)
+    words = [sys.executable, "-m", "impasto", "stylize", "--model", str(model), "--device", "cpu", str(source)]
+    start = lambda _: subprocess.run(words, cwd=folder, check=True, capture_output=True)  # noqa: E731
+    return spread(timed(start, None) for _ in range(rounds))
+
+
+def compare_folder(folder: Path, photo: Pixels, *, count: int) -> tuple[float, float]:
+    """Return the seconds that a folder of JPEG files takes, and those of the network alone for as many pictures."""
+    photos = folder / "photos"
+    photos.mkdir()
+    for number in range(count):
+        Image.fromarray(np.roll(photo, 40 * number, axis=1)).save(photos / f"{number}.jpg", quality=95)
+    stylizer = Stylizer(random_style(16), device="cpu")
+    image = to_float(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None]).contiguous()
+    jobs = plan_jobs([str(photos)], output=str(folder / "painted"), style_name="random")
+    with torch.inference_mode():
+        stylizer.network(image)
+        network = timed(lambda _: [stylizer.network(image) for _ in jobs], None)
+    everything = timed(lambda _: list(paint_all(stylizer, jobs, look=Look())), None)
+    return everything, network
+
+
+def timed(call: Callable[[Any], object], argument: object) -> float:
+    """Return the wall time of a call."""
+    began = time.perf_counter()
+    call(argument)
+    return time.perf_counter() - began
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Return the median of the values, the smallest and the largest."""
+    values = sorted(values)
+    return Spread(median(values), values[0], values[-1])
+
+
+def sample_photo(width: int, height: int) -> Pixels:
+    """Return a photograph (H, W, 3) of that size."""
+    photos, _ = sample_photos()
+    with Image.open(photos[0]) as photo:
+        return np.array(photo.convert("RGB").resize((width, height)))
+
+
+def report_stylize(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Print the figures of painting, and return them."""
+    torch.set_num_threads(arguments.threads)
+    photo = sample_photo(*arguments.picture)
+    paintings = compare_painting(arguments.width, photo, rounds=arguments.rounds)
+    for painting in paintings:
+        print(f"width {painting.width}: {as_seconds(painting.seconds)}, plain {as_seconds(painting.plain_seconds)}, ")
+        print(f"  {painting.ratio.median:.2f} times faster, {painting.ratio.least:.2f} to {painting.ratio.most:.2f}")
+    with tempfile.TemporaryDirectory() as name:
+        command = time_command(Path(name), photo, rounds=arguments.rounds)
+        everything, network = compare_folder(Path(name), photo, count=arguments.pictures)
+    print(f"the command on 512 x 512 px: {as_seconds(command)}")
+    print(f"{arguments.pictures} files: {everything:.2f} s, the network alone {network:.2f} s", end="")
+    print(f": {100 * (everything / network - 1):+.0f} %")
+    figures = {"command": asdict(command), "folder_seconds": everything, "network_seconds": network}
+    return figures | {"paintings": [asdict(painting) for painting in paintings]}
+
+
+def as_seconds(seconds: Spread) -> str:
+    """Return the figures as words."""
+    return f"{seconds.median:.2f} s ({seconds.least:.2f} to {seconds.most:.2f})"
+
+
 # ---- the command ------------------------------------------------------------------------------------------------
 
 
 def main() -> int:
-    """Print one row for every combination asked for, and return the exit status."""
+    """Print the figures asked for, and return the exit status."""
     arguments = parse_arguments()
+    figures = report_train(arguments) if arguments.what == "train" else report_stylize(arguments)
+    if arguments.json is not None:
+        report = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "rounds": arguments.rounds}
+        arguments.json.write_text(json.dumps(report | figures, indent=2))
+    return 0
+
+
+def report_train(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Print one row for every combination asked for, and return the timings."""
     timings = []
     print(f"{'batch':>5} {'size':>5} {'width':>5} {'loss network':12} {'prec':5} {'s/step':>7} {'images/s':>8}", end="")
     print(f" {'MiB':>6} {'plain s':>8} {'plain MiB':>9} {'ratio':>6}  spread")
     for case in tqdm(list(cases(arguments)), unit="case", disable=None):
         timings.append(measure(case, rounds=arguments.rounds))
         tqdm.write(as_row(timings[-1]))
-    if arguments.json is not None:
-        report = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "rounds": arguments.rounds}
-        report["timings"] = [asdict(timing) for timing in timings]
-        arguments.json.write_text(json.dumps(report, indent=2))
-    return 0
+    return {"timings": [asdict(timing) for timing in timings]}
 
 
 def cases(arguments: argparse.Namespace) -> Sequence[Case]:
@@ -237,15 +424,21 @@ def as_row(timing: Timing) -> str:
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train"])
-    parser.add_argument("--batch", type=int, nargs="+", default=[4])
-    parser.add_argument("--size", type=int, nargs="+", default=[256], help="side of the photos in px")
-    parser.add_argument("--width", type=int, nargs="+", default=[16], help="of our transformer; the plain one's is 32")
-    parser.add_argument("--loss-network", nargs="+", default=["vgg16_slim"], choices=["vgg16_slim", "vgg16"])
-    parser.add_argument("--precision", nargs="+", default=["auto"], choices=[each.value for each in Precision])
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="write every figure to this file")
+    commands = parser.add_subparsers(dest="what", required=True)
+    train, stylize = (commands.add_parser(name) for name in ("train", "stylize"))
+    train.add_argument("--batch", type=int, nargs="+", default=[4])
+    train.add_argument("--size", type=int, nargs="+", default=[256], help="side of the photos in px")
+    train.add_argument("--width", type=int, nargs="+", default=[16], help="of our transformer; the plain one's is 32")
+    train.add_argument("--loss-network", nargs="+", default=["vgg16_slim"], choices=["vgg16_slim", "vgg16"])
+    train.add_argument("--precision", nargs="+", default=["auto"], choices=[each.value for each in Precision])
+    train.add_argument("--device", default="auto")
+    stylize.add_argument("--picture", type=int, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))
+    stylize.add_argument("--width", type=int, nargs="+", default=[32, 16], help="of our network; the plain one's is 32")
+    stylize.add_argument("--pictures", type=int, default=8, help="in the folder")
+    stylize.add_argument("--threads", type=int, default=2)
+    for command in (train, stylize):
+        command.add_argument("--rounds", type=int, default=7)
+        command.add_argument("--json", type=Path, help="write every figure to this file")
     return parser.parse_args()
 
 

@@ -15,13 +15,14 @@ ROOMS = {
 }
 PROGRAMS = [*SOURCE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), ROOT / "train.py", ROOT / "stylize.py"]
 
-HALL = {"files", "images", "transformer", "style_file"}
+HALL = {"files", "images", "metadata", "transformer", "style_file"}
 LEARNING = {room for room in ROOMS if room.startswith("learning.")}
 MAY_SEE = {
     "files": set[str](),
     "images": {"files"},
     "transformer": set[str](),
-    "style_file": {"files", "transformer"},
+    "metadata": set[str](),
+    "style_file": {"files", "metadata", "transformer"},
     "learning.features": set[str](),
     "learning.losses": set[str](),
     "learning.module": {"transformer", "learning.features", "learning.losses"},
@@ -34,26 +35,35 @@ MAY_SEE = {
     "learning.command": {"learning.config", "learning.training"},
     "learning.training": HALL | LEARNING,
     "painting.pictures": {"files", "images"},
-    "painting.blending": set[str](),
+    "painting.painter": {"painting.blending", "painting.pictures"},
+    "painting.blending": {"painting.pictures"},
     "painting.tiles": {"transformer"},
-    "painting.stylizer": HALL | {"painting.blending", "painting.pictures", "painting.tiles"},
+    "painting.stylizer": HALL | {"painting.painter", "painting.pictures", "painting.tiles"},
     "painting.outputs": {"images"},
     "painting.smoothing": {"painting.pictures"},
-    "painting.animations": HALL | {"painting.outputs", "painting.pictures", "painting.smoothing", "painting.stylizer"},
+    "painting.animations": {
+        "files",
+        "images",
+        "painting.outputs",
+        "painting.pictures",
+        "painting.smoothing",
+        "painting.painter",
+    },
     "painting.clips": {"painting.pictures"},
-    "painting.video": HALL
-    | {"painting.clips", "painting.outputs", "painting.pictures", "painting.smoothing", "painting.stylizer"},
+    "painting.video": {"files"}
+    | {"painting.clips", "painting.outputs", "painting.pictures", "painting.smoothing", "painting.painter"},
     "painting.batch": {
         *(
             "images",
             "painting.animations",
             "painting.outputs",
             "painting.pictures",
-            "painting.stylizer",
+            "painting.painter",
             "painting.video",
         ),
     },
-    "painting.export": {"files", "style_file", "transformer"},
+    "painting.onnx_runtime": {"metadata", "painting.painter", "painting.pictures"},
+    "painting.export": {"files", "metadata", "style_file", "transformer"},
     "painting.import_model": {"style_file", "transformer"},
     "commands.judging": {"images", "transformer", "learning.features"},
     "commands.record": {"images", "learning.optimization", "painting.blending"},
@@ -62,7 +72,8 @@ MAY_SEE = {
     "commands.import_model": {"commands.judging", "painting.import_model"},
     "commands.features": ROOMS.keys() - {"cli"},
     "cli": {
-        *("images", "style_file", "learning.command", "painting.batch", "painting.outputs", "painting.stylizer"),
+        *("images", "learning.command", "painting.batch", "painting.outputs", "painting.painter"),
+        *("painting.onnx_runtime", "painting.stylizer"),
         *("commands.optimize", "commands.features", "commands.export", "commands.import_model"),
     },
     "__main__": {"cli"},

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from impasto.learning.losses import gram_matrix
+from impasto.transformer import TransformerNet
 from scripts import benchmark
 
 
@@ -26,3 +27,32 @@ def test_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert timing["images_per_second"] == pytest.approx(2 / timing["seconds"])
     assert timing["plain_peak_mib"] > timing["peak_mib"] > 100
     assert f"{timing['ratio']:.2f}" in capsys.readouterr().out
+
+
+def test_the_plain_network_paints_as_ours_does() -> None:
+    plain, ours = benchmark.plain_network(4), TransformerNet(4)
+    weights = zip(ours.state_dict(), plain.state_dict().values(), strict=True)
+    ours.load_state_dict(dict(weights))
+    images = torch.rand(1, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours(images), plain(images - 0.5) + 0.5)
+
+
+def test_its_figures_of_painting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["stylize", "--picture", "40", "32", "--width", "8", "4", "--pictures=2", "--rounds=1", "--threads=1"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words, "--json", str(tmp_path / "report.json")])
+    threads = torch.get_num_threads()
+    try:
+        assert benchmark.main() == 0
+    finally:
+        torch.set_num_threads(threads)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [painting["width"] for painting in report["paintings"]] == [8, 4]
+    for painting in report["paintings"]:
+        expected = painting["plain_seconds"]["median"] / painting["seconds"]["median"]
+        assert painting["ratio"]["median"] == pytest.approx(expected)
+    assert report["command"]["median"] > 0.1
+    assert report["folder_seconds"] > 0
+    printed = capsys.readouterr().out
+    assert f"2 files: {report['folder_seconds']:.2f} s, the network alone {report['network_seconds']:.2f} s" in printed

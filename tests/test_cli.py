@@ -304,7 +304,12 @@ def imported_by(code: str, *, cwd: Path) -> set[str]:
 
 class TestLight:
     @pytest.mark.parametrize(
-        "words", [["--help"], ["--version"], *([each, "--help"] for each in ("stylize", "optimize", "features"))]
+        "words",
+        [
+            ["--help"],
+            ["--version"],
+            *([each, "--help"] for each in ("stylize", "optimize", "features", "export", "import")),
+        ],
     )
     def test_help_answers_without_torch(self, words: list[str], tmp_path: Path) -> None:
         code = f"from impasto.cli import main\ntry: main({words!r})\nexcept SystemExit as end: assert end.code == 0"
@@ -358,7 +363,7 @@ def test_ctrl_c_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     for words, expected in (
-        (["--help"], ("train", "stylize", "optimize", "features")),
+        (["--help"], ("train", "stylize", "optimize", "features", "export", "import")),
         (
             ["stylize", "--help"],
             ("PHOTO", "--model", "--strength", "--keep-colors", "--memory", "--resume", "--device"),

@@ -21,6 +21,7 @@ from impasto.commands import export, features, import_model, optimize
 
 if TYPE_CHECKING:
     from impasto.painting.outputs import Job
+    from impasto.painting.painter import Painter
 
 COMMANDS = ("train", "stylize", "optimize", "features", "export", "import")
 _STYLIZE_OPTIONS = (
@@ -40,7 +41,7 @@ _STYLIZE_OPTIONS = (
 )
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _MODULES = {"optimize": optimize, "features": features, "export": export, "import": import_model}
-_PACKAGES = {"onnx": "'impasto[export]'", "onnxruntime": "'impasto[export]'"}
+_PACKAGES = {"onnx": "'impasto[export]'", "onnxruntime": "'impasto[export]'", "torch": "torch"}
 """What pip installs, for packages that not everybody has."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -106,7 +107,12 @@ def _parser() -> _Parser:
 def _add_stylize_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("photos", nargs="+", metavar="PHOTO", help="picture, video, folder, or quoted pattern such as '*.jpg'")
-    add("--model", required=True, metavar="STYLE", help="name of a style that comes along, style file or run folder")
+    add(
+        "--model",
+        required=True,
+        metavar="STYLE",
+        help="style that comes along, style file, run folder or ONNX file",
+    )
     add("--output", metavar="PATH", help="file (for one photo) or folder; default: the folder painted")
     add("--strength", type=_number, default=1.0, metavar="0..1.5", help="0: the photo, 1: the painting (default)")
     add("--keep-colors", action="store_true", help="lightness of the painting, colours of the photo")
@@ -161,22 +167,20 @@ def _stylize(arguments: argparse.Namespace) -> int:
     from impasto.images import limit_pixels
     from impasto.painting.batch import paint_all, paint_clips
     from impasto.painting.outputs import ClipOptions, plan_jobs
-    from impasto.painting.stylizer import Look, Stylizer
-    from impasto.style_file import load_style
+    from impasto.painting.painter import Look
 
     look = Look(arguments.strength, arguments.keep_colors, arguments.stroke_scale, arguments.memory)
     limit_pixels(arguments.max_pixels)
-    style = load_style(Path(arguments.model))
-    jobs = plan_jobs(arguments.photos, output=arguments.output, style_name=style.name)
+    painter = _load(Path(arguments.model), device=arguments.device)
+    jobs = plan_jobs(arguments.photos, output=arguments.output, style_name=painter.name)
     if arguments.resume:
         jobs = _without_done(jobs)
-    stylizer = Stylizer(style, device=arguments.device)
     options = ClipOptions(arguments.quality, arguments.strip, arguments.resume, arguments.smooth)
     pictures = [job for job in jobs if not job.is_clip]
     clips = [job for job in jobs if job.is_clip]
     with _stopped_by_sigterm(), _FrameBar(len(jobs)) as bar:
-        painted = paint_all(stylizer, pictures, look=look, quality=options.quality, strip=options.strip)
-        filmed = paint_clips(stylizer, clips, look=look, options=options, progress=bar.show, warn=_warn)
+        painted = paint_all(painter, pictures, look=look, quality=options.quality, strip=options.strip)
+        filmed = paint_clips(painter, clips, look=look, options=options, progress=bar.show, warn=_warn)
         return _report(chain(painted, filmed), count=len(jobs))
 
 
@@ -223,6 +227,16 @@ def _warn(line: str) -> None:
     from tqdm import tqdm
 
     tqdm.write(f"warning: {line}", file=sys.stderr)
+
+
+def _load(model: Path, *, device: str) -> "Painter":
+    if model.suffix == ".onnx":
+        from impasto.painting.onnx_runtime import OnnxPainter
+
+        return OnnxPainter(model, device=device)
+    from impasto.painting.stylizer import Stylizer
+
+    return Stylizer.load(model, device=device)
 
 
 def _without_done(jobs: Sequence["Job"]) -> list["Job"]:

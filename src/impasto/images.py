@@ -10,13 +10,10 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from impasto.files import written_whole
 
@@ -24,6 +21,10 @@ with suppress(ImportError):  # the extra impasto[heic]
     from pillow_heif import register_heif_opener
 
     register_heif_opener()
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _KNOWN = Image.registered_extensions()  # suffix to format; AVIF and others are missing from some builds of Pillow
 _WRITTEN = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
@@ -50,7 +51,7 @@ class ImageFileError(ValueError):
     """A file that is no readable image, or an image that its file format cannot hold."""
 
 
-def read_image(path: Path) -> Tensor:
+def read_image(path: Path) -> "Tensor":
     """Return the image (1, 3, H, W) of a picture file as it is meant to be seen: upright, in sRGB, on white.
 
     Gray, palette, CMYK and 16-bit files are converted; embedded colour profiles are applied.
@@ -62,7 +63,7 @@ def read_image(path: Path) -> Tensor:
     return to_float(_to_tensor(_on_white(decode(path), with_profile=True))[None])
 
 
-def read_pixels(path: Path, *, at_least: int) -> Tensor:
+def read_pixels(path: Path, *, at_least: int) -> "Tensor":
     """Return a training photo fast: uint8 (3, H, W), upright, transparent parts on white.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 of its size when both sides then keep ``at_least`` px; nothing is enlarged.
@@ -71,12 +72,12 @@ def read_pixels(path: Path, *, at_least: int) -> Tensor:
     return _to_tensor(_on_white(decode(path, at_least=at_least), with_profile=False))
 
 
-def to_float(pixels: Tensor) -> Tensor:
+def to_float(pixels: "Tensor") -> "Tensor":
     """Return uint8 or uint16 pixels (N, C, H, W) as float32 in [0, 1]; floats as float32 as they are."""
-    return pixels.to(torch.float32) / _full_scale(pixels.dtype)
+    return pixels.float() / _full_scale(pixels.dtype)
 
 
-def to_pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
+def to_pixels(image: "Tensor", dtype: "torch.dtype") -> "Tensor":
     """Return an image, clamped to [0, 1], as pixels of type uint8, uint16 or a float: the other way of to_float."""
     image = image.detach().float().clamp(0, 1)
     if dtype.is_floating_point:
@@ -84,11 +85,13 @@ def to_pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
     return image.mul(_full_scale(dtype)).round().to(dtype)
 
 
-def _full_scale(dtype: torch.dtype) -> int:
+def _full_scale(dtype: "torch.dtype") -> int:
+    import torch
+
     return 1 if dtype.is_floating_point else torch.iinfo(dtype).max
 
 
-def write_image(path: Path, image: Tensor, *, quality: int = 95) -> None:
+def write_image(path: Path, image: "Tensor", *, quality: int = 95) -> None:
     """Write an image (1, 3, H, W), clamped to [0, 1], in the format of the suffix: a whole file or none.
 
     ``quality`` is of 1 to 100 and matters to JPEG, WebP and AVIF.
@@ -98,6 +101,8 @@ def write_image(path: Path, image: Tensor, *, quality: int = 95) -> None:
         ImageFileError: the format cannot hold the image, for example a side over 16,383 px in WebP.
         OSError: the disk is full, or the folder cannot be written.
     """
+    import torch
+
     if image.ndim != 4 or image.shape[:2] != (1, 3):
         raise ValueError(f"expected an image of shape (1, 3, H, W), got {tuple(image.shape)}")
     pixels = to_pixels(image[0].cpu(), torch.uint8).permute(1, 2, 0).contiguous()
@@ -156,7 +161,7 @@ def check_writable(path: Path) -> None:
         )
 
 
-def resize(image: Tensor, *, short_side: int) -> Tensor:
+def resize(image: "Tensor", *, short_side: int) -> "Tensor":
     """Return images (N, 3, H, W) scaled, antialiased, to ``short_side`` px on the shorter side; aspect is kept."""
     height, width = image.shape[-2:]
     scale = short_side / min(height, width)
@@ -193,12 +198,15 @@ def find_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> lis
     return sorted(found)
 
 
-def contact_sheet(rows: Sequence[Sequence[Tensor]], *, height: int = 256) -> Tensor:
+def contact_sheet(rows: Sequence[Sequence["Tensor"]], *, height: int = 256) -> "Tensor":
     """Return one image (1, 3, H, W): the pictures (1, 3, h, w) of each row side by side at one height, on white.
 
     Raises:
         ValueError: a row, or the whole, is empty.
     """
+    import torch
+    import torch.nn.functional as F
+
     if not rows or not all(rows):
         raise ValueError("expected at least one picture in every row of the contact sheet, got an empty row")
     gap = height // 32
@@ -208,13 +216,18 @@ def contact_sheet(rows: Sequence[Sequence[Tensor]], *, height: int = 256) -> Ten
     return F.pad(torch.cat(padded, dim=-2), (0, 0, gap, 0), value=1.0)
 
 
-def _strip(row: Sequence[Tensor], *, height: int, gap: int) -> Tensor:
+def _strip(row: Sequence["Tensor"], *, height: int, gap: int) -> "Tensor":
     """Return the pictures side by side, a gutter on the left and after each."""
+    import torch
+    import torch.nn.functional as F
+
     scaled = [_scale(image, height, round(image.shape[-1] * height / image.shape[-2])) for image in row]
     return F.pad(torch.cat([F.pad(image, (0, gap), value=1.0) for image in scaled], dim=-1), (gap, 0), value=1.0)
 
 
-def _scale(image: Tensor, height: int, width: int) -> Tensor:
+def _scale(image: "Tensor", height: int, width: int) -> "Tensor":
+    import torch.nn.functional as F
+
     size = (max(1, height), max(1, width))
     # Bicubic interpolation overshoots at edges.
     return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp(0, 1)
@@ -335,8 +348,10 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return converted or image.convert("RGB")
 
 
-def _to_tensor(image: Image.Image) -> Tensor:
+def _to_tensor(image: Image.Image) -> "Tensor":
     """Return uint8 (3, H, W) of mode RGB."""
+    import torch
+
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 

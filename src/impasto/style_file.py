@@ -20,20 +20,22 @@ from safetensors.torch import save
 from torch import Tensor
 
 from impasto.files import written_whole
+from impasto.metadata import (
+    FORMAT_VERSION,
+    LARGEST_WIDTH,
+    METADATA_FIELD,
+    StyleFileError,
+    check_metadata,
+    foreign,
+    parse_metadata,
+)
 from impasto.transformer import TransformerNet
 
-FORMAT_VERSION = 1
 SHIPPED = Path(str(resources.files("impasto.assets"))) / "trained"
 """The folder of the trained styles that come with impasto, ``NAME.safetensors``."""
-LARGEST_WIDTH = 256
-METADATA_FIELD = "impasto"
 _AVERAGE = "average."
 
 Shapes = dict[str, tuple[int, ...]]
-
-
-class StyleFileError(ValueError):
-    """A file that is no style file, or not a whole and sound one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def save_style(
         TypeError: a value of the metadata is not plain.
         OSError: the disk is full, or the folder cannot be written.
     """
-    _check_metadata(path, metadata)
+    check_metadata(path, metadata)
     state = network.state_dict().items()
     weights = {key: value.detach().to("cpu", dtype, memory_format=torch.contiguous_format) for key, value in state}
     _check_shapes(path, _shapes(weights), width=metadata["width"])
@@ -137,7 +139,7 @@ def _load_style_file(path: Path) -> Style:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = _parse_metadata(path, file.metadata())
+            metadata = parse_metadata(path, file.metadata())
             # From the header alone, before any tensor takes memory.
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             _check_shapes(path, shapes, width=metadata["width"])
@@ -153,28 +155,11 @@ def _begins_like_safetensors(path: Path) -> bool:
         return file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
 
 
-def _parse_metadata(path: Path, fields: Mapping[str, str] | None) -> dict[str, Any]:
-    if not fields or METADATA_FIELD not in fields:
-        raise _foreign(path)
-    try:
-        metadata = json.loads(fields[METADATA_FIELD])
-    except ValueError as error:
-        raise _foreign(path) from error
-    return _check_metadata(path, metadata)
-
-
-def _foreign(path: Path) -> StyleFileError:
-    return StyleFileError(
-        f"expected a file that impasto has trained, got one without impasto's metadata: {str(path)!r}; "
-        "train the style with impasto"
-    )
-
-
 def _load_checkpoint(path: Path) -> Style:
     checkpoint = _unpickle(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise _foreign(path)
-    metadata = _check_metadata(path, checkpoint.get(METADATA_FIELD))
+        raise foreign(path)
+    metadata = check_metadata(path, checkpoint.get(METADATA_FIELD))
     state = checkpoint["state_dict"].items()
     weights = {str(key).removeprefix(_AVERAGE): value for key, value in state if str(key).startswith(_AVERAGE)}
     _check_shapes(path, _shapes(weights), width=metadata["width"])
@@ -206,32 +191,6 @@ def _is_sound_zip(path: Path) -> bool:
             return file.testzip() is None  # compares the checksums
     except zipfile.BadZipFile:
         return False
-
-
-def _check_metadata(path: Path, metadata: object) -> dict[str, Any]:
-    """Return the metadata if what is needed to use the style is there and sound."""
-    if not isinstance(metadata, Mapping):
-        raise _foreign(path)
-    version, width, name = (metadata.get(key) for key in ("format_version", "width", "style"))
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise StyleFileError(
-            f"expected format_version {FORMAT_VERSION}, got {version!r} in {str(path)!r}: "
-            "use the version of impasto that wrote it, or a newer one"
-        )
-    if type(width) is not int or not 1 <= width <= LARGEST_WIDTH:
-        raise StyleFileError(
-            f"expected a width of 1 to {LARGEST_WIDTH}, got {width!r} in {str(path)!r}: train the style again"
-        )
-    # It becomes part of file names, and must not lead to another folder.
-    if not isinstance(name, str) or not _fits_file_name(name):
-        raise StyleFileError(
-            f"expected a style name that can be part of a file name, got {name!r} in {str(path)!r}: rename the style"
-        )
-    return dict(metadata)
-
-
-def _fits_file_name(name: str) -> bool:
-    return name.isprintable() and name.strip(".") != "" and Path(name).name == name and "\\" not in name
 
 
 def _shapes(weights: Mapping[str, object]) -> Shapes:

@@ -12,15 +12,15 @@ from PIL import Image
 from impasto.files import written_whole
 from impasto.images import format_of, opened
 from impasto.painting.outputs import ClipOptions, Job, partial_path
+from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Picture, from_pillow, to_pillow
 from impasto.painting.smoothing import Smoother
-from impasto.painting.stylizer import Look, Stylizer
 
 _UNSEEN = 255  # the colour of a GIF that is transparent
 
 
 def paint_animation(
-    stylizer: Stylizer, job: Job, look: Look, options: ClipOptions, *, progress: Callable[[int, int | None], None]
+    painter: Painter, job: Job, look: Look, options: ClipOptions, *, progress: Callable[[int, int | None], None]
 ) -> None:
     """Write the painted animation, whole; on any error and on Ctrl-C the frames done stay at ``partial_path``.
 
@@ -39,7 +39,7 @@ def paint_animation(
     is_gif = format_of(job.target) == "GIF"
     try:
         for picture, info in _read(job.source):
-            pixels = stylizer.paint(picture.pixels, look)
+            pixels = painter.paint(picture.pixels, look)
             pixels = smooth(picture.pixels, pixels) if smooth is not None else pixels
             painted = to_pillow(Picture(pixels, picture.alpha))
             frames.append(_with_palette(painted) if is_gif else painted)

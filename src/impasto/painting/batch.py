@@ -9,15 +9,15 @@ from pathlib import Path
 from impasto.images import ANIMATED_SUFFIXES
 from impasto.painting.animations import paint_animation
 from impasto.painting.outputs import ClipOptions, Job
+from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Picture, read_picture, write_picture
-from impasto.painting.stylizer import Look, Stylizer
 
 _ONE_PICTURES = (ValueError, FileNotFoundError)  # errors that leave hope for the other pictures
 _NO_VIDEO = "expected the package av, which reads and writes video, found none: pip install 'impasto[video]'"
 
 
 def paint_all(
-    stylizer: Stylizer, jobs: Sequence[Job], *, look: Look, quality: int = 95, strip: bool = False
+    painter: Painter, jobs: Sequence[Job], *, look: Look, quality: int = 95, strip: bool = False
 ) -> Iterator[tuple[Job, Exception | None]]:
     """Yield each job in order when its result is written, with the error where there is none.
 
@@ -31,7 +31,7 @@ def paint_all(
         pictures = _Pictures(reader, jobs)
         last: tuple[Job, Future[None]] | None = None
         for job in jobs:
-            painted = _attempt(stylizer, job, pictures, look=look)
+            painted = _attempt(painter, job, pictures, look=look)
             if last is not None:
                 yield _outcome(*last)
             last = job, writer.submit(_write, job, painted, quality=quality, strip=strip)
@@ -61,13 +61,13 @@ class _Pictures:
         return None if job is None else self.reader.submit(read_picture, job.source)
 
 
-def _attempt(stylizer: Stylizer, job: Job, pictures: _Pictures, *, look: Look) -> Picture | Exception:
+def _attempt(painter: Painter, job: Job, pictures: _Pictures, *, look: Look) -> Picture | Exception:
     try:
         picture = pictures.take()
     except _ONE_PICTURES as error:
         return error
     try:
-        return Picture(stylizer.paint(picture.pixels, look), picture.alpha, picture.exif)
+        return Picture(painter.paint(picture.pixels, look), picture.alpha, picture.exif)
     except ValueError as error:
         return ValueError(f"{error} ({str(job.source)!r})")
 
@@ -87,7 +87,7 @@ def _outcome(job: Job, written: Future[None]) -> tuple[Job, Exception | None]:
 
 
 def paint_clips(
-    stylizer: Stylizer,
+    painter: Painter,
     jobs: Sequence[Job],
     *,
     look: Look,
@@ -104,9 +104,9 @@ def paint_clips(
         tell = partial(progress, job.source)
         try:
             if job.target.suffix.lower() in ANIMATED_SUFFIXES:
-                paint_animation(stylizer, job, look, options, progress=tell)
+                paint_animation(painter, job, look, options, progress=tell)
             else:
-                _paint_video(stylizer, job, look, options, progress=tell, warn=warn)
+                _paint_video(painter, job, look, options, progress=tell, warn=warn)
         except _ONE_PICTURES as error:
             yield job, error
         else:
@@ -114,7 +114,7 @@ def paint_clips(
 
 
 def _paint_video(
-    stylizer: Stylizer,
+    painter: Painter,
     job: Job,
     look: Look,
     options: ClipOptions,
@@ -128,7 +128,7 @@ def _paint_video(
         if error.name != "av":
             raise
         raise ValueError(_NO_VIDEO) from error
-    paint_clip(stylizer, job, look, options, progress=progress, warn=warn)
+    paint_clip(painter, job, look, options, progress=progress, warn=warn)
 
 
 __all__ = ["paint_all", "paint_clips"]

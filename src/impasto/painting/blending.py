@@ -6,6 +6,8 @@ Source: Björn Ottosson 2020, *A perceptual color space for image processing* (O
 import torch
 from torch import Tensor
 
+from impasto.painting.pictures import Pixels, to_array, to_image
+
 _TO_CONES = torch.tensor(
     [
         [0.4122214708, 0.5363325363, 0.0514459929],
@@ -22,7 +24,17 @@ _TO_LAB = torch.tensor(
     ],
     dtype=torch.float64,
 )
+_BLENDED_ROWS = 256
 _HALVINGS = 8  # of the chroma's interval: to 1/256 of it
+
+
+def blend_pixels(photo: Pixels, painted: Pixels, *, strength: float, keeps_colors: bool) -> None:
+    """Change the painted pixels (H, W, 3), a band at a time: the photo's colours first, then the strength."""
+    for top in range(0, len(photo), _BLENDED_ROWS):
+        band = slice(top, top + _BLENDED_ROWS)
+        before, after = to_image(photo[band]), to_image(painted[band])
+        after = keep_colors(before, after) if keeps_colors else after
+        painted[band] = to_array(blend(before, after, strength=strength), painted.dtype)
 
 
 def blend(photo: Tensor, painted: Tensor, *, strength: float) -> Tensor:
@@ -66,4 +78,4 @@ def _mix(matrix: Tensor, image: Tensor) -> Tensor:
     return torch.einsum("ij,njhw->nihw", matrix.to(image), image)
 
 
-__all__ = ["blend", "keep_colors", "to_oklab"]
+__all__ = ["blend", "blend_pixels", "keep_colors", "to_oklab"]

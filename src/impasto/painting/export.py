@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from impasto.files import written_whole
-from impasto.style_file import METADATA_FIELD, Style
+from impasto.metadata import METADATA_FIELD
+from impasto.style_file import Style
 from impasto.transformer import ConvLayer, ResidualBlock, TransformerNet, UpsampleLayer
 
 OPSET = 17

@@ -7,7 +7,7 @@ import io
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from PIL import ExifTags, Image, ImageCms
 
 from impasto.files import written_whole
 from impasto.images import ImageFileError, check_writable, encode, find_alpha, format_of, opened, to_rgb, upright
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pixels = NDArray[Any]
 """Colours (H, W, 3) in sRGB, or alpha (H, W); uint8, uint16, or floats in [0, 1]."""
@@ -93,6 +96,25 @@ def to_pillow(picture: Picture) -> Image.Image:
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(_to_eight_bits(picture.alpha)))
     return image
+
+
+def to_image(pixels: Pixels) -> "Tensor":
+    """Return the image (1, 3, H, W) in [0, 1] of pixels (H, W, 3)."""
+    import torch
+
+    from impasto.images import to_float
+
+    return to_float(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]).contiguous()
+
+
+def to_array(image: "Tensor", dtype: np.dtype) -> Pixels:
+    """Return pixels (H, W, 3) of that type of an image (1, 3, H, W), clamped to [0, 1]: the other way of to_image."""
+    import torch
+
+    from impasto.images import to_pixels
+
+    array: Pixels = to_pixels(image[0].permute(1, 2, 0).cpu(), getattr(torch, dtype.name)).numpy()
+    return array
 
 
 def write_picture(path: Path, picture: Picture, *, quality: int = 95) -> None:
@@ -220,4 +242,14 @@ def _srgb_profile() -> bytes:
 _SRGB = _srgb_profile()
 
 
-__all__ = ["ImageFileError", "Picture", "Pixels", "from_pillow", "read_picture", "to_pillow", "write_picture"]
+__all__ = [
+    "ImageFileError",
+    "Picture",
+    "Pixels",
+    "from_pillow",
+    "read_picture",
+    "to_array",
+    "to_image",
+    "to_pillow",
+    "write_picture",
+]

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 from impasto.files import flush_to_disk
 from impasto.painting.clips import ClipError, ClipReader, ClipWriter, FormerClip, Frame
 from impasto.painting.outputs import ClipOptions, Job, partial_path
+from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Pixels
 from impasto.painting.smoothing import Smoother
-from impasto.painting.stylizer import Look, Stylizer
 
 _AHEAD = 3  # frames that are decoded and not painted, and that are painted and not encoded
 _Item = TypeVar("_Item")
@@ -30,7 +30,7 @@ Progress = Callable[[int, int | None], None]
 
 
 def paint_clip(
-    stylizer: Stylizer,
+    painter: Painter,
     job: Job,
     look: Look,
     options: ClipOptions,
@@ -50,7 +50,7 @@ def paint_clip(
         OSError: the disk is full, or the folder cannot be written.
     """
     partial = partial_path(job.target)
-    mark = _mark(stylizer, job, look, options)
+    mark = _mark(painter, job, look, options)
     with ExitStack() as stack:
         source = stack.enter_context(ClipReader(job.source))
         former = stack.enter_context(FormerClip(partial, mark=mark)) if options.resume and partial.exists() else None
@@ -59,7 +59,7 @@ def paint_clip(
         writer = ClipWriter(place, source, quality=options.quality, mark=mark, strip=options.strip)
         if writer.left_out:
             warn(f"{str(job.target)!r} cannot hold, and leaves out: {', '.join(writer.left_out)}")
-        run = _Run(stylizer, source, former, writer, look, smooth=Smoother() if options.smooth else None)
+        run = _Run(painter, source, former, writer, look, smooth=Smoother() if options.smooth else None)
         try:
             run.paint(lambda: os.replace(place, partial), progress)
             writer.close()
@@ -78,10 +78,9 @@ def paint_clip(
     os.replace(partial, job.target)
 
 
-def _mark(stylizer: Stylizer, job: Job, look: Look, options: ClipOptions) -> str:
+def _mark(painter: Painter, job: Job, look: Look, options: ClipOptions) -> str:
     """Return what a partial clip must say of its making to be continued."""
-    weights = (value.detach().cpu().numpy().tobytes() for value in stylizer.style.network.state_dict().values())
-    made = hashlib.sha256(b"".join(weights))
+    made = hashlib.sha256(painter.weights())
     size = job.source.stat().st_size if job.source.is_file() else 0
     made.update(repr((replace(look, memory=None), replace(options, resume=False), size)).encode())
     return f"impasto {made.hexdigest()[:16]}"
@@ -100,7 +99,7 @@ class _Run:
 
     def __init__(
         self,
-        stylizer: Stylizer,
+        painter: Painter,
         source: ClipReader,
         former: FormerClip | None,
         writer: ClipWriter,
@@ -108,7 +107,7 @@ class _Run:
         *,
         smooth: Smoother | None,
     ) -> None:
-        self.stylizer, self.source, self.writer, self.look = stylizer, source, writer, look
+        self.painter, self.source, self.writer, self.look = painter, source, writer, look
         self.smooth = smooth
         # Before the packets, for both read the same file.
         self.last_painted = former.last_frame(source.form) if former is not None and smooth is not None else None
@@ -143,7 +142,7 @@ class _Run:
 
     def _paint(self, pixels: Pixels) -> Pixels:
         try:
-            painted = self.stylizer.paint(pixels, self.look)
+            painted = self.painter.paint(pixels, self.look)
         except ValueError as error:
             raise ClipError(f"{error} ({str(self.source.path)!r})") from error
         return painted if self.smooth is None else self.smooth(pixels, painted)

@@ -1,0 +1,112 @@
+"""What every painter does with a picture, whatever runs its network; nothing here needs torch but two of the looks."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+
+from impasto.painting.pictures import Pixels
+
+SMALLEST = 8
+"""Height and width in px that the network needs."""
+
+
+class LookOptions(TypedDict, total=False):
+    """What may be asked of a painting, by keyword."""
+
+    strength: float
+    keep_colors: bool
+    stroke_scale: float
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a picture is painted.
+
+    ``strength`` of 0 to 1.5: the photo at 0, the painting at 1, more than the painting above. ``keep_colors``: the
+    lightness of the painting, the hue and chroma of the photo. ``stroke_scale`` of 0.1 to 10: strokes so many times
+    larger. ``memory``: bytes that the process may hold, or on a graphics card its tensors; None: half of what is free.
+    """
+
+    strength: float = 1.0
+    keep_colors: bool = False
+    stroke_scale: float = 1.0
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1.5:
+            raise ValueError(f"expected a strength of 0 to 1.5, got {self.strength!r}")
+        if not 0.1 <= self.stroke_scale <= 10:
+            raise ValueError(f"expected a stroke scale of 0.1 to 10, got {self.stroke_scale!r}")
+        if self.memory is not None and self.memory < 1:
+            raise ValueError(f"expected a memory of 1 byte or more, got {self.memory!r}")
+
+
+class Painter(ABC):
+    """Paints pictures in one style: any size from 1 x 1 px, and the same size comes out; nothing is random."""
+
+    name: str
+    """The style's, fit to be part of a file name."""
+
+    def paint(self, pixels: Pixels, look: Look) -> Pixels:
+        """Return the painted pixels (H, W, 3), of the type of the pixels: uint8, uint16 or floats in [0, 1].
+
+        Raises:
+            ValueError: shape, type or range is another, or the memory is too little.
+            OSError: the disk has no room for the temporary files of a large picture.
+        """
+        _check_pixels(pixels)
+        if np.issubdtype(pixels.dtype, np.floating) and pixels.dtype != np.float32:
+            return self.paint(pixels.astype(np.float32), look).astype(pixels.dtype)
+        height, width = pixels.shape[:2]
+        scaled = _resize(pixels, round(height / look.stroke_scale), round(width / look.stroke_scale))
+        painted = self._paint_whole(_pad(scaled), look.memory)
+        painted = _resize(painted[: scaled.shape[0], : scaled.shape[1]], height, width)
+        if look.keep_colors or look.strength != 1:
+            from impasto.painting.blending import blend_pixels
+
+            blend_pixels(pixels, painted, strength=look.strength, keeps_colors=look.keep_colors)
+        return painted
+
+    @abstractmethod
+    def weights(self) -> bytes:
+        """Return the bytes of the network's weights, which tell this style from others of its name."""
+
+    @abstractmethod
+    def _paint_whole(self, pixels: Pixels, memory: int | None) -> Pixels:
+        """Return painted pixels of a picture of 8 px or more each way, uint8, uint16 or float32."""
+
+
+def _check_pixels(pixels: Pixels) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(f"expected an array of shape (H, W, 3), got {pixels.shape}")
+    if pixels.dtype in (np.uint8, np.uint16):
+        return
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(f"expected values of uint8, uint16 or floats in [0, 1], got {pixels.dtype}")
+    low, high = pixels.min(), pixels.max()
+    if not -0.01 <= low <= high <= 1.01:
+        raise ValueError(f"expected values in [0, 1], got {low:g} to {high:g}: divide them by their full scale")
+
+
+def _pad(pixels: Pixels) -> Pixels:
+    """Return the pixels with edges reflected up to the network's smallest size."""
+    missing = [(0, max(0, SMALLEST - side)) for side in pixels.shape[:2]]
+    return np.pad(pixels, [*missing, (0, 0)], mode="reflect") if np.any(missing) else pixels
+
+
+def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
+    height, width = max(1, height), max(1, width)
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    import cv2
+
+    # Averages areas where it shrinks; cubic interpolation overshoots at edges.
+    method = cv2.INTER_AREA if height * width < pixels.shape[0] * pixels.shape[1] else cv2.INTER_CUBIC
+    resized: Pixels = cv2.resize(pixels, (width, height), interpolation=method)
+    return resized.clip(0, 1) if np.issubdtype(resized.dtype, np.floating) else resized
+
+
+__all__ = ["SMALLEST", "Look", "LookOptions", "Painter"]

@@ -21,6 +21,7 @@ from impasto.painting.batch import paint_clips
 from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.stylizer import Look, Stylizer
 from tests.clip_files import Clip, frames, packets, picture, times, write_clip
+from tests.test_hostile_files import damaged
 
 UNEVEN = (0, 100, 1100, 1106, 2000, 2077, 3000, 4000)
 UNREADABLE = "expected a clip that FFmpeg reads, got 'Invalid data found when processing input' from"
@@ -331,7 +332,7 @@ class TestInterrupted:
         assert not Path("b.mp4").exists()
 
 
-def damage(path: Path, numbers: Sequence[int]) -> None:
+def fill_with_nonsense(path: Path, numbers: Sequence[int]) -> None:
     """Fill the video packets of these numbers with nonsense."""
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as clip:
@@ -347,7 +348,7 @@ class TestDamaged:
     @pytest.mark.usefixtures("folder")
     def test_broken_packets_are_passed_over(self, capsys: pytest.CaptureFixture[str]) -> None:
         write_clip(Path("a.mp4"), Clip(codec="mjpeg", pix_fmt="yuvj420p", color_range=2))
-        damage(Path("a.mp4"), [3, 5])
+        fill_with_nonsense(Path("a.mp4"), [3, 5])
         assert stylize("a.mp4", "--output", "b.mp4") == 0
         assert capsys.readouterr().err == "warning: passed over 2 broken packets of 'a.mp4'\n"
         assert times(Path("b.mp4")) == [Fraction(number, 10) for number in (0, 1, 2, 4, 6, 7)]
@@ -385,7 +386,7 @@ class TestDamaged:
             out.mux(sound.encode(frame))
             out.mux(sound.encode(None))
         write_clip(Path("damaged.mp4"), Clip(codec="mjpeg", pix_fmt="yuvj420p"))
-        damage(Path("damaged.mp4"), range(8))
+        fill_with_nonsense(Path("damaged.mp4"), range(8))
         Path("empty.mp4").touch()
         for name, expected in {
             "sound.mp4": "expected a clip with frames, found none in 'sound.mp4': give another file",
@@ -404,6 +405,44 @@ class TestDamaged:
         assert capsys.readouterr().err == (
             "error: expected a video file ending in one of .m4v, .mkv, .mov, .mp4, .webm, got 'a.png': "
             "choose another ending, for example .mp4\n"
+        )
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_size_that_the_encoder_refuses(self, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(Path("a.mkv"), Clip(size=(16_500, 2), codec="ffv1", times=[0]))
+        assert stylize("a.mkv", "--output", "b/b.mkv") == 2
+        assert capsys.readouterr().err == (
+            "error: expected a clip that FFmpeg can write, got 'Generic error in an external library' for 'b/b.mkv': "
+            "make it smaller, or choose another ending\n"
+        )
+        assert os.listdir("b") == []
+
+    @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "mjpeg"), ("a.webm", "libvpx-vp9")])
+    def test_hostile_clips_are_painted_or_named(
+        self, name: str, codec: str, folder: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        whole = write_clip(Path(name), Clip(codec=codec, pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p"))
+        for kind, data in damaged(whole.read_bytes(), np.random.default_rng(0)):
+            Path("clips").mkdir(exist_ok=True)
+            Path("clips", f"{kind}{whole.suffix}").write_bytes(data)
+        count = len(os.listdir("clips"))
+        assert stylize("clips", "--output", "out/") == 1
+        printed = capfd.readouterr()
+        errors = [line for line in printed.err.splitlines() if not line.startswith("warning: passed over ")]
+        assert all(line.startswith("error: expected ") for line in errors[:-1])
+        assert len(printed.out.splitlines()) + len(errors) - 1 == count
+        for line in printed.out.splitlines():
+            assert {(frame.width, frame.height) for frame in frames(Path(line))} == {(32, 24)}
+
+    @pytest.mark.usefixtures("folder")
+    def test_without_the_extra(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        write_clip(Path("a.mp4"))
+        for module in ("impasto.painting.video", "impasto.painting.clips"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.setitem(sys.modules, "av", None)
+        assert stylize("a.mp4") == 2
+        assert capsys.readouterr().err == (
+            "error: expected the package av, which reads and writes video, found none: pip install 'impasto[video]'\n"
         )
 
 

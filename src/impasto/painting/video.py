@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import av
+
 from impasto.files import flush_to_disk
 from impasto.painting.clips import ClipError, ClipReader, ClipWriter, FormerClip, Frame
 from impasto.painting.outputs import ClipOptions, Job, partial_path
@@ -68,14 +70,25 @@ def paint_clip(
                 warn(f"passed over {broken} broken packets of {str(job.source)!r}")
         except BaseException as error:
             _keep(writer, place, partial)
+            told = _explain(error, job.target)
             if partial.exists():
                 done = max(writer.frames, run.former_frames)
-                error.add_note(f"the {done} frames done are in {str(partial)!r}, and --resume continues")
-            raise
+                told.add_note(f"the {done} frames done are in {str(partial)!r}, and --resume continues")
+            raise told from error.__cause__
     if cut is not None:
         raise ClipError(f"{cut}; its {writer.frames} frames are painted in {str(partial)!r}")
     flush_to_disk(partial)
     os.replace(partial, job.target)
+
+
+def _explain(error: BaseException, target: Path) -> BaseException:
+    """Return the error, or what FFmpeg said in words, which it says of anything but the disk."""
+    if not isinstance(error, av.FFmpegError) or isinstance(error, OSError):
+        return error
+    return ClipError(
+        f"expected a clip that FFmpeg can write, got {error.strerror!r} for {str(target)!r}: make it smaller, "
+        "or choose another ending"
+    )
 
 
 def _mark(painter: Painter, job: Job, look: Look, options: ClipOptions) -> str:

@@ -353,7 +353,7 @@ def report_stylize(arguments: argparse.Namespace) -> dict[str, Any]:
     photo = sample_photo(*arguments.picture)
     paintings = compare_painting(arguments.width, photo, rounds=arguments.rounds)
     for painting in paintings:
-        print(f"width {painting.width}: {as_seconds(painting.seconds)}, plain {as_seconds(painting.plain_seconds)}, ")
+        print(f"width {painting.width}: {as_seconds(painting.seconds)}, plain {as_seconds(painting.plain_seconds)}")
         print(f"  {painting.ratio.median:.2f} times faster, {painting.ratio.least:.2f} to {painting.ratio.most:.2f}")
     with tempfile.TemporaryDirectory() as name:
         command = time_command(Path(name), photo, rounds=arguments.rounds)

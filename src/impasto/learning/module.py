@@ -47,6 +47,7 @@ class StyleModule(LightningModule):
         self.average_decay, self.amsgrad = average, amsgrad
         self.longest_gradient = clip if clip is not None else math.inf
         self.metadata = metadata if metadata is not None else {}
+        self.steps_before, self._optimizer_before = 0, dict[str, Any]()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the images painted with the averaged weights, about [0, 1]."""
@@ -84,13 +85,19 @@ class StyleModule(LightningModule):
             values[f"{stage}/{name}_unweighted"] = value
         self.log_dict({name: value.detach() for name, value in values.items()}, batch_size=batch_size)
 
+    def go_on_from(self, checkpoint: dict[str, Any]) -> None:
+        """Take the state of a checkpoint, before the training begins."""
+        self.load_state_dict(checkpoint["state_dict"])
+        self.steps_before = checkpoint["global_step"]
+        self._optimizer_before = checkpoint["optimizer_states"][0]
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return Adam and its schedule, stepped after every batch."""
+        """Return Adam and its schedule, stepped after every batch, as they were in the checkpoint to go on from."""
         optimizer = torch.optim.Adam(self.transformer.parameters(), lr=self.learning_rate, amsgrad=self.amsgrad)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.rate_factor), "interval": "step"},
-        }
+        if self._optimizer_before:
+            optimizer.load_state_dict(self._optimizer_before)
+        schedule = LambdaLR(optimizer, self.rate_factor, last_epoch=self.steps_before - 1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def rate_factor(self, step: int) -> float:
         """Return what the learning rate is multiplied by: a linear warm-up, then with ``decay`` a cosine to 0."""
@@ -144,4 +151,4 @@ class StyleModule(LightningModule):
 
     def describe(self) -> dict[str, Any]:
         """Return the metadata with the number of steps taken so far."""
-        return {**self.metadata, "steps": self.global_step}
+        return {**self.metadata, "steps": max(self.global_step, self.steps_before)}

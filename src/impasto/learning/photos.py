@@ -7,6 +7,7 @@ read are passed over, counted and named; only where most are bad is that an erro
 import json
 import logging
 import math
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -392,6 +393,11 @@ class PhotoDataModule(LightningDataModule):
         scale = min(short_side, max(self.image_size, min(height, width))) / min(height, width)
         return to_float(_scale(pixels, round(height * scale), round(width * scale))[None])
 
+    def names(self) -> list[str]:
+        """Return the names, within their folder, of the files to train on: with the seed they fix the samples."""
+        root = self.root
+        return [os.path.relpath(path, root) if root is not None else path.name for path in self.crops.files]
+
     def describe(self) -> str:
         """Return one line that says what is trained on."""
         place = "of scikit-image" if self.source == "samples" else f"in {self.root}"
@@ -409,10 +415,11 @@ def _count(number: int, noun: str) -> str:
 
 
 def leave_signals_to_the_parent(worker: int) -> None:
-    """Make a loader worker ignore Ctrl-C and SIGTERM, which reach the whole group: the parent ends it in order."""
+    """Make a loader worker ignore Ctrl-C and the like, which reach the whole group: the parent ends it in order."""
     del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 __all__ = [

@@ -22,7 +22,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from impasto.cli import main
 from impasto.learning.config import Precision, TrainConfig
-from impasto.learning.training import choose_precision, find_commit, make_module
+from impasto.learning.provenance import find_commit
+from impasto.learning.training import choose_precision, make_module
 from impasto.style_file import load_style
 
 ROOT = Path(__file__).parents[1]
@@ -173,7 +174,8 @@ def events(finished: Finished) -> EventAccumulator:
 class TestTensorBoard:
     def test_every_curve_is_there(self, events: EventAccumulator) -> None:
         expected = {f"{stage}/{term}" for stage in ("train", "val") for term in TERMS}
-        expected |= {"train/learning_rate", "train/gradient_norm", "train/images_per_second", "epoch"}
+        expected |= {"train/learning_rate", "train/gradient_norm", "train/skipped_steps"}
+        expected |= {"train/images_per_second", "epoch"}
         assert set(events.Tags()["scalars"]) == expected
 
     def test_the_values_are_numbers_at_the_right_steps(self, events: EventAccumulator) -> None:

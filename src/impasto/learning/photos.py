@@ -178,11 +178,19 @@ class PhotoCrops(Dataset[Tensor]):
             PhotoError: most of the photos tried so far cannot be read.
         """
         random = np.random.default_rng([self.seed, number])
-        if random.uniform() < self.generated_share:
-            pixels = self.generated[random.integers(len(self.generated))]
-        else:
-            pixels = self._photo(number, random)
+        _, pixels = self._picture(number, random)
         return self._crop(pixels, random)
+
+    def name_of(self, number: int) -> str:
+        """Return the path of the photo that sample ``number`` is cut from, or what is generated for it."""
+        name, _ = self._picture(number, np.random.default_rng([self.seed, number]))
+        return name
+
+    def _picture(self, number: int, random: np.random.Generator) -> tuple[str, Tensor]:
+        if random.uniform() < self.generated_share:
+            index = random.integers(len(self.generated))
+            return f"generated picture {index}", self.generated[index]
+        return self._photo(number, random)
 
     def probe(self) -> None:
         """Read a few photos spread over all of them, so that a hopeless folder is found out before training."""
@@ -198,15 +206,15 @@ class PhotoCrops(Dataset[Tensor]):
         """Return one photo that can be read."""
         return sorted(self._sound)[:1]
 
-    def _photo(self, number: int, random: np.random.Generator) -> Tensor:
-        """Return the photo whose turn it is, or the first readable one of a random sequence after it."""
+    def _photo(self, number: int, random: np.random.Generator) -> tuple[str, Tensor]:
+        """Return the photo whose turn it is, or the first readable one of a random sequence after it, and its path."""
         rounds, position = divmod(number, len(self.files))
-        pixels = self._read(self.files[self._order(rounds)[position]])
-        while pixels is None:
+        path = self.files[self._order(rounds)[position]]
+        while (pixels := self._read(path)) is None:
             if len(self.skipped) >= len(self.files):  # none may be left to find
                 self._give_up()
-            pixels = self._read(self.files[random.integers(len(self.files))])
-        return pixels
+            path = self.files[random.integers(len(self.files))]
+        return str(path), pixels
 
     def _order(self, rounds: int) -> NDArray[np.int64]:
         """Return the order of the photos in a round; the last one is kept, for shuffling many photos takes time."""
@@ -392,6 +400,11 @@ class PhotoDataModule(LightningDataModule):
         height, width = pixels.shape[-2:]
         scale = min(short_side, max(self.image_size, min(height, width))) / min(height, width)
         return to_float(_scale(pixels, round(height * scale), round(width * scale))[None])
+
+    def names_in_step(self, step: int) -> list[str]:
+        """Return the names of the pictures that the samples of a step, counted from 1, are cut from."""
+        first = (step - 1) * self.batch_size
+        return [self.crops.name_of(number) for number in range(first, first + self.batch_size)]
 
     def names(self) -> list[str]:
         """Return the names, within their folder, of the files to train on: with the seed they fix the samples."""

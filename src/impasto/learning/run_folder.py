@@ -15,6 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from impasto.files import remove_leftovers, written_whole
+from impasto.learning.module import StyleModule
 from impasto.learning.snapshot import Snapshot
 from impasto.style_file import read_checkpoint
 
@@ -188,8 +189,9 @@ class SaveState(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
         """Keep the state in memory; save it when it is time."""
-        del pl_module, batch, batch_idx
-        self._snapshot.take(trainer)
+        del batch, batch_idx
+        assert isinstance(pl_module, StyleModule)
+        self._snapshot.take(trainer, pl_module)
         if time.monotonic() - self._saved_at >= self.every:
             self._save(trainer)
 
@@ -200,9 +202,9 @@ class SaveState(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save the state after the last finished step, unless the disk itself is what failed."""
-        del pl_module
+        assert isinstance(pl_module, StyleModule)
         if not isinstance(exception, OSError):
-            self._snapshot.put_back(trainer)
+            self._snapshot.put_back(trainer, pl_module)
             self._save(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

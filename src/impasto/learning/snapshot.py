@@ -6,44 +6,46 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
+from impasto.learning.module import Faults, StyleModule
+
 
 class Snapshot:
-    """A copy of all that a step changes: weights, the optimizer's state, and the number of steps taken.
+    """A copy of all that a step changes: weights, Adam's state, the count of faults and the number of steps taken.
 
-    The copies stay where the tensors are, and are taken into the same memory again.
+    The copies stay where the tensors are, and are taken into the same memory again. ``tensors`` may be those of an
+    earlier snapshot.
     """
 
-    def __init__(self) -> None:
-        self.tensors: list[Tensor] = []
-        self._step: int | None = None
+    def __init__(self, tensors: Sequence[Tensor] = ()) -> None:
+        self.tensors = list(tensors)
+        self._counts: tuple[int, Faults] | None = None
 
-    def take(self, trainer: Trainer) -> None:
+    def take(self, trainer: Trainer, module: StyleModule) -> None:
         """Copy the state as it is; where that is broken off, the snapshot counts as not taken."""
-        self._step = None
-        changing = _what_changes(trainer)
+        self._counts = None
+        changing = _what_changes(trainer, module)
         if len(changing) == len(self.tensors):
             _copy(changing, to=self.tensors)
         else:
             self.tensors = [tensor.detach().clone() for tensor in changing]
-        self._step = trainer.global_step
+        self._counts = trainer.global_step, module.faults
 
-    def put_back(self, trainer: Trainer) -> None:
-        """Bring back the state that was copied; without a snapshot nothing changed since, and nothing happens."""
-        if self._step is None:
-            return
-        put_back(trainer, self.tensors)
-        count_steps_from(trainer, self._step)
+    def put_back(self, trainer: Trainer, module: StyleModule) -> None:
+        """Bring back the state that was copied; where no copy was finished nothing has changed since."""
+        if self._counts is not None:
+            self.put_back_tensors(trainer, module)
+            step, module.faults = self._counts
+            count_steps_from(trainer, step)
+
+    def put_back_tensors(self, trainer: Trainer, module: StyleModule) -> None:
+        """Bring back the weights and Adam's state alone."""
+        if len(self.tensors) < len(_what_changes(trainer, module)):
+            trainer.optimizers[0].state.clear()  # there was none before the first step
+        _copy(self.tensors, to=_what_changes(trainer, module))
 
 
-def put_back(trainer: Trainer, tensors: Sequence[Tensor]) -> None:
-    """Bring back the tensors of a snapshot."""
-    if len(tensors) < len(_what_changes(trainer)):
-        trainer.optimizers[0].state.clear()  # there was none before the first step
-    _copy(tensors, to=_what_changes(trainer))
-
-
-def _what_changes(trainer: Trainer) -> list[Tensor]:
-    parameters = list(trainer.lightning_module.parameters())
+def _what_changes(trainer: Trainer, module: StyleModule) -> list[Tensor]:
+    parameters = list(module.parameters())
     states = trainer.optimizers[0].state
     return [*parameters, *(value for each in parameters for value in states.get(each, {}).values())]
 
@@ -67,4 +69,4 @@ def count_steps_from(trainer: Trainer, step: int) -> None:
         progress.total.ready = progress.total.completed = step
 
 
-__all__ = ["Snapshot", "count_steps_from", "put_back"]
+__all__ = ["Snapshot", "count_steps_from"]

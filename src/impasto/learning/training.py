@@ -1,21 +1,15 @@
 """Training a style from its options: photos, module, callbacks, trainer, fit, export, in that order."""
 
 import copy
-import hashlib
 import logging
 import math
-import os
-import platform
-import shutil
-import subprocess
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,18 +18,18 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import Tensor
 from torch.optim import Optimizer
 
-import impasto
 from impasto.files import written_whole
 from impasto.images import read_image, resize, to_float, write_image
 from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, Throughput
-from impasto.learning.config import Precision, TrainConfig, lasting_options, style_picture, to_seconds, to_yaml
+from impasto.learning.config import Precision, TrainConfig, style_picture, to_seconds, to_yaml
+from impasto.learning.faults import GuardNumbers
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import PerceptualLoss, gram_matrix
 from impasto.learning.module import StyleModule
 from impasto.learning.photos import PhotoDataModule
+from impasto.learning.provenance import gather_facts, make_metadata
 from impasto.learning.run_folder import (
     CHECKPOINT,
-    FINGERPRINT,
     Facts,
     SaveState,
     check_same,
@@ -44,7 +38,7 @@ from impasto.learning.run_folder import (
 )
 from impasto.learning.snapshot import count_steps_from
 from impasto.learning.stopping import Stopped, Stops, fit
-from impasto.style_file import FORMAT_VERSION, SHIPPED, load_style, save_style
+from impasto.style_file import SHIPPED, load_style, save_style
 from impasto.transformer import TransformerNet, count_parameters, find_device
 
 LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
@@ -130,7 +124,10 @@ def train(config: TrainConfig) -> TrainingResult:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training is made of; ``precision`` is never ``auto`` here, and a step in it takes ``step_seconds``."""
+    """What a training is made of; ``precision`` is never ``auto`` here, and a step in it takes ``step_seconds``.
+
+    ``good`` is the state that a resumed run goes back to where its numbers break.
+    """
 
     config: TrainConfig
     module: StyleModule
@@ -139,6 +136,7 @@ class Parts:
     precision: Precision
     step_seconds: float
     facts: Facts
+    good: list[Tensor]
 
 
 def make_parts(config: TrainConfig, earlier: dict[str, Any] | None) -> Parts:
@@ -155,7 +153,8 @@ def make_parts(config: TrainConfig, earlier: dict[str, Any] | None) -> Parts:
     previews = Previews(style, photos.held_out_photos(384), every=config.budget.previews)
     precision, step_seconds = choose_precision(config, module, device)
     facts["precision"] = precision.value
-    return Parts(config, module, photos, previews, precision, step_seconds, facts)
+    good = earlier["good"] if earlier is not None else []
+    return Parts(config, module, photos, previews, precision, step_seconds, facts, good)
 
 
 def make_photos(config: TrainConfig) -> PhotoDataModule:
@@ -247,64 +246,6 @@ def make_loss(config: TrainConfig, loss_network: LossNetwork, style: Tensor) -> 
         tv_weight=loss.tv_weight,
         scaling=loss.scaling.value,
     )
-
-
-def make_metadata(config: TrainConfig) -> dict[str, Any]:
-    """Return the plain facts that travel with a style."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "style": config.style.name,
-        "credit": config.style.credit,
-        "licence": config.style.licence,
-        "width": config.network.width,
-        "init": config.init,
-        "loss_network": config.loss_network.name,
-        "loss": config.loss.scaling.value,
-        "content_weight": config.loss.content_weight,
-        "style_weight": config.loss.style_weight * config.style.strength,
-        "tv_weight": config.loss.tv_weight,
-        "image_size": config.budget.image_size,
-        "batch_size": config.budget.batch_size,
-        "style_size": config.style.size,
-        "seed": config.seed,
-        "versions": {
-            "impasto": impasto.__version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "pytorch_lightning": version("pytorch-lightning"),
-        },
-        "commit": find_commit(),
-    }
-
-
-def find_commit() -> str | None:
-    """Return the commit of the checkout that runs, or None where the package was installed from a wheel."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists() or shutil.which("git") is None:
-        return None
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
-def gather_facts(config: TrainConfig, style: Tensor, module: StyleModule, *, photos: PhotoDataModule) -> Facts:
-    """Return what a resumed run must share with its beginning; the number format is added when it is chosen."""
-    loss_network, _ = module.judge
-    weights = (value.cpu().numpy().tobytes() for value in loss_network.state_dict().values())
-    return {
-        **lasting_options(config),
-        "style.image": fingerprint([style.numpy().tobytes()]),
-        "loss_network.weights": fingerprint(weights),
-        "data.root": fingerprint(os.fsencode(name) + b"\0" for name in photos.names()),
-        "precision": config.precision.value,
-    }
-
-
-def fingerprint(parts: Iterable[bytes]) -> str:
-    """Return a short text that is another one for other bytes."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return FINGERPRINT + digest.hexdigest()
 
 
 def go_on(
@@ -459,7 +400,8 @@ def learn(parts: Parts, *, began: float) -> None:
     config, module = parts.config, parts.module
     limit = to_seconds("max_time", config.max_time) if config.max_time is not None else math.inf
     stops = Stops(deadline=began + limit)
-    trainer = make_trainer(parts, [save_state(parts), stops, parts.previews])
+    guard = GuardNumbers(good=parts.good, name_photos=parts.photos.names_in_step)
+    trainer = make_trainer(parts, [save_state(parts), stops, guard, parts.previews])
     fit(trainer, module, datamodule=parts.photos, stops=stops)
 
 

@@ -1,4 +1,4 @@
-"""Beside the training: what is shown, counted and kept on disk, with a painter that has one weight."""
+"""Beside the training: what is shown and counted, with a painter that has one weight."""
 
 import time
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, SaveState, Throughput
+from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, Throughput
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -24,15 +24,12 @@ class Painter(LightningModule):
         super().__init__()
         self.steps_taken = nn.Parameter(torch.zeros(()))
         self.seconds = 0.0
-        self.errors: dict[int, BaseException] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         return 0.5 - 3 * (images - 0.5)
 
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
         time.sleep(self.seconds)
-        if batch_index in self.errors:
-            raise self.errors[batch_index]
         self.log_dict({"train/loss": 1234.5, "train/content": 0.25, "train/style": 1e-5, "train/other": 1.0})
         return -self.steps_taken
 
@@ -114,61 +111,7 @@ class TestEventLogger:
         fit(Painter(), steps=2, folder=tmp_path / "run")
         (only,) = (tmp_path / "run").iterdir()
         assert only.name.startswith("events.out.tfevents.")
-        assert [each.value for each in events(tmp_path / "run").Scalars("train/loss")] == [1234.5]
-
-
-class Saved(Callback):
-    """Keeps the step of the checkpoint that is there at the end of each step."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.steps: list[int | None] = []
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.steps.append(saved_step(self.path) if self.path.exists() else None)
-
-
-def saved_step(path: Path) -> int:
-    """The step of a checkpoint, which its weight must agree with."""
-    content = torch.load(path, weights_only=True)
-    step = content["global_step"]
-    assert isinstance(step, int)
-    assert content["state_dict"]["steps_taken"] == step
-    return step
-
-
-class TestSaveState:
-    def test_every_few_steps_and_at_the_end(self, tmp_path: Path) -> None:
-        path = tmp_path / "run" / "last.ckpt"
-        saved = Saved(path)
-        fit(Painter(), SaveState(path, every=2), saved, steps=5)
-        assert saved.steps == [None, 2, 2, 4, 4]
-        assert saved_step(path) == 5
-        assert [each.name for each in path.parent.iterdir()] == ["last.ckpt"]
-
-    @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
-    def test_what_stops_the_training_does_not_lose_the_last_finished_step(
-        self, tmp_path: Path, error: BaseException
-    ) -> None:
-        painter, path = Painter(), tmp_path / "last.ckpt"
-        painter.errors[3] = error
-        with pytest.raises(ValueError if isinstance(error, ValueError) else SystemExit):
-            fit(painter, SaveState(path, every=100), steps=5)
-        assert saved_step(path) == 3
-
-    def test_a_failure_before_the_first_step_leaves_nothing(self, tmp_path: Path) -> None:
-        painter, path = Painter(), tmp_path / "last.ckpt"
-        painter.errors[0] = ValueError("broken")
-        with pytest.raises(ValueError, match=r"^broken$"):
-            fit(painter, SaveState(path, every=1), steps=5)
-        assert not path.exists()
-
-    def test_a_disk_that_fails_is_not_written_to_again(self, tmp_path: Path) -> None:
-        painter, path = Painter(), tmp_path / "last.ckpt"
-        painter.errors[3] = OSError("no space left")
-        with pytest.raises(OSError, match=r"^no space left$"):
-            fit(painter, SaveState(path, every=2), steps=5)
-        assert saved_step(path) == 2
+        assert [(each.step, each.value) for each in events(tmp_path / "run").Scalars("train/loss")] == [(2, 1234.5)]
 
 
 def test_the_progress_bar_ends_with_the_last_losses() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from impasto.files import written_whole
+from impasto.files import remove_leftovers, written_whole
 
 
 def test_the_file_appears_with_its_content_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -68,3 +68,11 @@ def test_a_folder_or_device_is_never_replaced(tmp_path: Path) -> None:
         message = f"expected a file to write, got the folder or device {str(path)!r}: choose another name"
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"), written_whole(path):
             pass
+
+
+def test_what_a_killed_program_leaves_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = ["mine.txt", ".mine", ".0123456789abcdef.d.txt", ".0123456789abcde.txt", "0123456789abcdef.txt"]
+    for name in [*kept, ".0123456789abcdef.txt", ".0123456789abcdef"]:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -252,19 +251,33 @@ class TestClipping:
         assert gradients.norms == pytest.approx([clip if clip == 1e-3 else norm], rel=1e-4)
 
     @pytest.mark.parametrize("value", [math.nan, math.inf])
-    def test_a_broken_gradient_stops_before_the_weights(self, batch: Tensor, value: float) -> None:
+    def test_a_broken_step_changes_nothing(self, batch: Tensor, value: float) -> None:
         broken = batch.clone()
         broken[0, 0, 3, 3] = value
-        module, twin = make_module(), make_module()
-        message = (
-            "expected a finite gradient, got nan at step 2: lower budget.learning_rate, loss.style_weight or "
-            "style.strength; the weights before it are kept"
-        )
-        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            fit(module, [batch, batch, broken, batch])
-        fit(twin, [batch, batch])
+        module, twin, watch = make_module(), make_module(), Watch()
+        trainer = fit(module, [batch, batch, broken], watch)
+        assert module.broken == "the content loss is nan and the style loss is nan and the tv loss is nan"
+        twins = fit(twin, [batch, batch])
+        assert twin.broken is None
         assert_same(copied(module.transformer), copied(twin.transformer))
         assert_same(copied(module.average), copied(twin.average))
+        ours, theirs = (each.optimizers[0].state_dict()["state"] for each in (trainer, twins))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+    def test_the_step_after_a_broken_one_is_taken(self, batch: Tensor) -> None:
+        module, watch = make_module(), Watch()
+        fit(module, [torch.full_like(batch, math.nan), batch, batch], watch)
+        assert module.broken is None
+        assert not torch.equal(watch.weights[0][0], watch.weights[1][0])
+        assert all(torch.isfinite(weight).all() for weight in watch.weights[2] + watch.averages[2])
+
+    def test_a_gradient_too_long_to_measure_is_broken(self, batch: Tensor) -> None:
+        module = make_module()
+        module.judge[1].content_weight = 3e38
+        before = copied(module.transformer)
+        fit(module, [batch])
+        assert module.broken is not None
+        assert_same(copied(module.transformer), before)
 
 
 class TestCheckpoint:

@@ -4,12 +4,10 @@ import contextlib
 import io
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from impasto.cli import main
 from impasto.learning.config import Precision, TrainConfig
-from impasto.learning.training import choose_precision, clear_run_dir, find_commit, make_module
+from impasto.learning.provenance import find_commit
+from impasto.learning.training import choose_precision, make_module
 from impasto.style_file import load_style
 
 ROOT = Path(__file__).parents[1]
@@ -175,7 +174,8 @@ def events(finished: Finished) -> EventAccumulator:
 class TestTensorBoard:
     def test_every_curve_is_there(self, events: EventAccumulator) -> None:
         expected = {f"{stage}/{term}" for stage in ("train", "val") for term in TERMS}
-        expected |= {"train/learning_rate", "train/gradient_norm", "train/images_per_second", "epoch"}
+        expected |= {"train/learning_rate", "train/gradient_norm", "train/skipped_steps"}
+        expected |= {"train/images_per_second", "epoch"}
         assert set(events.Tags()["scalars"]) == expected
 
     def test_the_values_are_numbers_at_the_right_steps(self, events: EventAccumulator) -> None:
@@ -376,33 +376,6 @@ class TestBadInput:
         self.expect(train, capsys, "data=folder", "data.root=photos", error=error)
 
 
-class TestClearRunDir:
-    def test_a_new_folder_is_made(self, tmp_path: Path) -> None:
-        assert clear_run_dir(tmp_path / "a" / "b") == tmp_path / "a" / "b"
-        assert list((tmp_path / "a" / "b").iterdir()) == []
-
-    def test_an_empty_folder_is_used(self, tmp_path: Path) -> None:
-        clear_run_dir(tmp_path)
-        assert list(tmp_path.iterdir()) == []
-
-    def test_earlier_runs_are_kept_under_the_next_free_numbers(self, tmp_path: Path) -> None:
-        for number in range(3):
-            (clear_run_dir(tmp_path / "run") / "config.yaml").write_text(str(number))
-        kept = {path.name: (path / "config.yaml").read_text() for path in tmp_path.iterdir()}
-        assert kept == {"run": "2", "run-1": "0", "run-2": "1"}
-
-    def test_a_file_is_refused(self, tmp_path: Path) -> None:
-        path = tmp_path / "file"
-        path.write_text("mine")
-        message = (
-            f"expected a new folder or one of an earlier run, got something else at {str(path)!r}: "
-            "choose another with run_dir=DIR"
-        )
-        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            clear_run_dir(path)
-        assert path.read_text() == "mine"
-
-
 def tiny_config(weights: Path) -> TrainConfig:
     config = TrainConfig()
     config.style.name = "x"
@@ -447,35 +420,6 @@ class TestParts:
     @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout of the project")
     def test_the_commit_of_the_checkout(self) -> None:
         assert re.fullmatch("[0-9a-f]{40}", find_commit() or "")
-
-
-class TestStopping:
-    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_the_state_is_kept_and_paints(
-        self, tmp_path: Path, slim_weights: Path, number: signal.Signals, status: int
-    ) -> None:
-        words = [f"loss_network.weights={slim_weights}", *TINY, "budget.steps=100000", "budget.previews=2"]
-        # A sweep, in which the second style must not begin.
-        command = [sys.executable, str(ROOT / "train.py"), *words, "--multirun", "style=mosaic,watercolour"]
-        with subprocess.Popen(
-            command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        ) as training:
-            checkpoint = tmp_path / "runs" / "mosaic" / "last.ckpt"
-            for _ in range(600):
-                if checkpoint.exists() or training.poll() is not None:
-                    break
-                time.sleep(0.1)
-            training.send_signal(number)
-            _, complained = training.communicate(timeout=60)
-        assert training.returncode == status, complained
-        style = load_style(checkpoint.parent)
-        steps = style.metadata["steps"]
-        assert steps >= 2
-        assert complained.splitlines()[-1] == (
-            f"stopped after step {steps} of 100000; what was learned so far paints with: "
-            "python stylize.py --model runs/mosaic photo.jpg"
-        )
-        assert not (tmp_path / "runs" / "watercolour").exists()
 
 
 def test_a_full_disk_ends_with_one_line_and_leaves_nothing_half_written(tmp_path: Path, slim_weights: Path) -> None:

@@ -1,6 +1,7 @@
 """Files written whole or not at all: a full disk or a Ctrl-C never leaves half a file behind."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,10 +30,17 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of a program that was killed while it wrote into a folder."""
+    for path in folder.iterdir():
+        if re.fullmatch(r"\.[0-9a-f]{16}(\.\w+)?", path.name):
+            path.unlink(missing_ok=True)
+
+
 def flush_to_disk(path: Path) -> None:
     """Wait until the file is on the disk: a power cut shortly after a rename may leave an empty one otherwise."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-__all__ = ["flush_to_disk", "written_whole"]
+__all__ = ["flush_to_disk", "remove_leftovers", "written_whole"]

@@ -156,7 +156,7 @@ def _begins_like_safetensors(path: Path) -> bool:
 
 
 def _load_checkpoint(path: Path) -> Style:
-    checkpoint = _unpickle(path)
+    checkpoint = read_checkpoint(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise foreign(path)
     metadata = check_metadata(path, checkpoint.get(METADATA_FIELD))
@@ -166,8 +166,12 @@ def _load_checkpoint(path: Path) -> Style:
     return _build(path, metadata, weights)
 
 
-def _unpickle(path: Path) -> object:
-    """Return what a checkpoint holds, made of plain data and tensors only."""
+def read_checkpoint(path: Path) -> object:
+    """Return what a checkpoint holds, on the CPU, made of plain data and tensors only.
+
+    Raises:
+        StyleFileError: the file is damaged, or reading it could run code.
+    """
     damaged = StyleFileError(
         f"expected a whole Lightning checkpoint, got a damaged or other file in {str(path)!r}: "
         "give an earlier checkpoint or train the style again"
@@ -231,4 +235,13 @@ def _build(path: Path, metadata: dict[str, Any], weights: Mapping[str, Tensor]) 
     return Style(network.eval().requires_grad_(False), metadata)
 
 
-__all__ = ["FORMAT_VERSION", "LARGEST_WIDTH", "SHIPPED", "Style", "StyleFileError", "load_style", "save_style"]
+__all__ = [
+    "FORMAT_VERSION",
+    "LARGEST_WIDTH",
+    "SHIPPED",
+    "Style",
+    "StyleFileError",
+    "load_style",
+    "read_checkpoint",
+    "save_style",
+]

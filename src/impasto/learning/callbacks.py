@@ -1,8 +1,7 @@
-"""What happens beside the training: the progress bar, throughput, previews, and the state on disk."""
+"""What happens beside the training: the progress bar, throughput and previews."""
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from impasto.files import written_whole
 from impasto.images import contact_sheet
 
 
@@ -29,7 +27,15 @@ class ProgressBar(TQDMProgressBar):
 
 
 class EventLogger(TensorBoardLogger):
-    """TensorBoard's events alone, without the empty file of hyperparameters that Lightning puts beside them."""
+    """TensorBoard's events alone, without the empty file of hyperparameters that Lightning puts beside them.
+
+    Every value stands at the number of steps that were finished when it was measured. ``purge_step`` of a resumed run,
+    the next step, takes away what an earlier one logged beyond the state that it had saved.
+    """
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add a row to the curves; Lightning counts steps from 0."""
+        super().log_metrics(metrics, step + 1 if step is not None else None)
 
     def save(self) -> None:
         """Bring what was logged to disk."""
@@ -42,6 +48,11 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self._since = time.perf_counter()
         self._images = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count the time."""
+        del trainer, pl_module
+        self._since = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
@@ -82,33 +93,3 @@ class Previews(Callback):
                 painted = painter(photo.to(painter.device)).float().clamp(0, 1).cpu()
                 rows.append([self.style, photo, painted])
         return contact_sheet(rows, height=height)
-
-
-class SaveState(Callback):
-    """Writes the checkpoint every ``every`` steps, at the end, and when anything stops the training."""
-
-    def __init__(self, path: Path, *, every: int) -> None:
-        self.path, self.every = path, every
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save when it is time."""
-        del pl_module, outputs, batch, batch_idx
-        if trainer.global_step % self.every == 0:
-            self._save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the finished state."""
-        del pl_module
-        self._save(trainer)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save the state of the last finished step, unless the disk itself is what failed."""
-        del pl_module
-        if trainer.global_step > 0 and not isinstance(exception, OSError):
-            self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        with written_whole(self.path) as temporary:
-            trainer.save_checkpoint(temporary)

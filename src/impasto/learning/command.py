@@ -3,12 +3,16 @@
 import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -25,6 +29,8 @@ _FLAGS = (
 )
 """Hydra's own words, which begin with dashes; without --experimental-rerun, which reads a pickle."""
 
+_SWEEP = ("--multirun", "-m")
+
 
 def main(argv: Sequence[str]) -> int:
     """Read the options, train every style they ask for, and return the exit status.
@@ -40,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     errors: list[ValueError | TypeError | OSError] = []
     try:
         hydra.main(version_base="1.3", config_path="pkg://impasto.configs", config_name="train")(
-            lambda raw: _run_job(raw, errors)
+            lambda raw: _run_job(raw, errors, words=argv)
         )()
     except _Stopped as stopped:
         return stopped.status
@@ -65,19 +71,30 @@ class _Stopped(BaseException):
         self.status = status
 
 
-def _run_job(raw: DictConfig, errors: list[ValueError | TypeError | OSError]) -> None:
+def _run_job(raw: DictConfig, errors: list[ValueError | TypeError | OSError], *, words: Sequence[str]) -> None:
     """Train one style; bad input is kept for the end, so that a sweep still trains the other styles."""
     try:
         config = to_config(raw)
         validate(config)
         from impasto.learning.training import run  # noqa: PLC0415 - heavy, and only now is the input known to be good
 
-        status = run(config)
+        status = run(config, command=_command_to_go_on(words))
     except (ValueError, TypeError, OSError) as error:
         errors.append(error)
     else:
         if status != 0:
             raise _Stopped(status)
+
+
+def _command_to_go_on(words: Sequence[str]) -> str:
+    """Return the command that goes on with a training that was started with these words, or as one of a sweep."""
+    job = HydraConfig.get()
+    if job.mode is RunMode.MULTIRUN:
+        words = [*(word for word in words if not _is_option(word) and word not in _SWEEP), *job.overrides.task]
+    words = [word for word in words if not re.match(r"\+*resume=", word)]
+    program = Path(sys.argv[0]).name
+    begin = {"train.py": ["python", sys.argv[0]], "__main__.py": ["python", "-m", "impasto", "train"]}
+    return shlex.join([*begin.get(program, ["impasto", "train"]), *words, "resume=true"])
 
 
 def to_config(raw: DictConfig) -> TrainConfig:

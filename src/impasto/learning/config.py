@@ -7,6 +7,7 @@ or a value out of range is an error before anything heavy is imported.
 import difflib
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from importlib import resources
@@ -116,7 +117,10 @@ class BudgetConfig:
 
 @dataclass
 class TrainConfig:
-    """Everything ``train.py`` can be told; ``init`` is ``scratch``, ``base``, or a style to start from."""
+    """Everything ``train.py`` can be told; ``init`` is ``scratch``, ``base``, or a style to start from.
+
+    ``resume`` goes on with the run in ``run_dir``, which is saved every ``save_every``; ``max_time`` stops a training.
+    """
 
     style: StyleConfig = field(default_factory=StyleConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -129,6 +133,9 @@ class TrainConfig:
     precision: Precision = Precision.auto
     seed: int = 0
     run_dir: str = MISSING
+    resume: bool = False
+    save_every: str = "1min"
+    max_time: str | None = None
 
 
 # ---- checks -----------------------------------------------------------------------------------------------------
@@ -168,6 +175,9 @@ def validate(config: TrainConfig) -> None:
         if not value_of(config, name) <= most:
             raise ConfigError(f"expected {name} of {most:,} or less, got {value_of(config, name)!r}")
     _check_rates(config)
+    to_seconds("save_every", config.save_every)
+    if config.max_time is not None:
+        to_seconds("max_time", config.max_time)
     _check_name(config.style.name)
     _check_data(config.data)
     _check_layers(config.loss)
@@ -218,6 +228,18 @@ def _check_layers(loss: LossConfig) -> None:
             )
 
 
+def to_seconds(name: str, duration: str) -> float:
+    """Return the seconds of an option such as ``90s``, ``15min`` or ``2h``.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h)", duration)
+    if match is None:
+        raise ConfigError(f"expected {name} such as 90s, 15min or 2h, got {duration!r}")
+    return float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
+
+
 def style_picture(image: str) -> Path:
     """Return the path of a style picture: a file, or ``builtin:NAME`` for one that ships inside the package."""
     if image.startswith(BUILTIN):
@@ -258,6 +280,28 @@ def option_names(schema: type = TrainConfig, prefix: str = "") -> list[str]:
     return names
 
 
+_MAY_CHANGE = {
+    *("budget.steps", "data.workers", "device", "max_time", "resume", "run_dir", "save_every"),
+    *("style.credit", "style.licence"),
+    # Where these are read may change, what is read may not: the run compares that itself.
+    *("data.root", "loss_network.weights", "precision", "style.image"),
+}
+
+
+def lasting_options(config: TrainConfig) -> dict[str, Any]:
+    """Return the options that a resumed run shares with its beginning: plain values by dotted name."""
+    values = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    return {name: value for name, value in _flatten(values) if name not in _MAY_CHANGE}
+
+
+def _flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
 def to_yaml(config: TrainConfig) -> str:
     """Return all options, resolved, as YAML that ``--config-dir`` could read again."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
@@ -266,10 +310,12 @@ def to_yaml(config: TrainConfig) -> str:
 __all__ = [
     "ConfigError",
     "TrainConfig",
+    "lasting_options",
     "option_names",
     "preset_names",
     "read_preset",
     "style_picture",
+    "to_seconds",
     "to_yaml",
     "validate",
     "value_of",

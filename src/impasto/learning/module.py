@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -16,11 +17,21 @@ from impasto.learning.losses import LossTerms, PerceptualLoss
 from impasto.transformer import TransformerNet
 
 
+@dataclass(frozen=True)
+class Faults:
+    """Steps skipped in all and in a row, because their numbers broke, and returns to an earlier state."""
+
+    skipped: int = 0
+    in_a_row: int = 0
+    returns: int = 0
+
+
 class StyleModule(LightningModule):
     """Trains ``transformer``; ``average`` is the running mean of its weights, which becomes the style file.
 
-    Batches are images (N, 3, H, W) in [0, 1]. A checkpoint holds the two networks, Adam's state and ``metadata``, but
-    never the loss network.
+    Batches are images (N, 3, H, W) in [0, 1]. A step whose loss or gradient is not finite changes nothing; ``broken``
+    then says what was wrong with it, and ``faults``, counted by others, lower the learning rate. A checkpoint holds the
+    two networks, Adam's state, the faults and ``metadata``, but never the loss network.
     """
 
     def __init__(
@@ -47,6 +58,10 @@ class StyleModule(LightningModule):
         self.average_decay, self.amsgrad = average, amsgrad
         self.longest_gradient = clip if clip is not None else math.inf
         self.metadata = metadata if metadata is not None else {}
+        self.faults = Faults()
+        self.broken: str | None = None
+        self._terms: LossTerms
+        self.steps_before, self._optimizer_before = 0, dict[str, Any]()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the images painted with the averaged weights, about [0, 1]."""
@@ -57,7 +72,8 @@ class StyleModule(LightningModule):
         """Return the total loss of a batch."""
         del batch_index
         terms = self.loss_terms(batch, self.transformer(batch))
-        self._log_terms("train", terms, batch_size=len(batch))
+        self._terms = LossTerms(*(getattr(terms, each.name).detach() for each in fields(LossTerms)))
+        self._log_terms("train", self._terms, batch_size=len(batch))
         return terms.total
 
     def validation_step(self, batch: Tensor, batch_index: int) -> None:
@@ -82,19 +98,29 @@ class StyleModule(LightningModule):
         for name, value in unweighted.items():
             values[f"{stage}/{name}"] = weights[name] * value
             values[f"{stage}/{name}_unweighted"] = value
-        self.log_dict({name: value.detach() for name, value in values.items()}, batch_size=batch_size)
+        self.log_dict(values, batch_size=batch_size)
+
+    def go_on_from(self, checkpoint: dict[str, Any]) -> None:
+        """Take the state of a checkpoint, before the training begins."""
+        self.load_state_dict(checkpoint["state_dict"])
+        self.faults = Faults(**checkpoint["faults"])
+        self.steps_before = checkpoint["global_step"]
+        self._optimizer_before = checkpoint["optimizer_states"][0]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return Adam and its schedule, stepped after every batch."""
+        """Return Adam and its schedule, stepped after every batch, as they were in the checkpoint to go on from."""
         optimizer = torch.optim.Adam(self.transformer.parameters(), lr=self.learning_rate, amsgrad=self.amsgrad)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.rate_factor), "interval": "step"},
-        }
+        if self._optimizer_before:
+            optimizer.load_state_dict(self._optimizer_before)
+        schedule = LambdaLR(optimizer, self.rate_factor, last_epoch=self.steps_before - 1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def rate_factor(self, step: int) -> float:
-        """Return what the learning rate is multiplied by: a linear warm-up, then with ``decay`` a cosine to 0."""
-        warm_up = min(1.0, (step + 1) / (self.warm_up + 1))
+        """Return what the learning rate is multiplied by: a linear warm-up, then with ``decay`` a cosine to 0.
+
+        Every return to an earlier state halves it.
+        """
+        warm_up = min(1.0, (step + 1) / (self.warm_up + 1)) * 0.5**self.faults.returns
         return warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps))) if self.decay else warm_up
 
     def configure_gradient_clipping(
@@ -103,25 +129,33 @@ class StyleModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Limit the gradient's norm to ``clip``, log it, and stop before a broken gradient reaches the weights.
-
-        Raises:
-            ValueError: the norm is not finite.
-        """
-        del optimizer, gradient_clip_val, gradient_clip_algorithm
-        norm = torch.nn.utils.clip_grad_norm_(self.transformer.parameters(), self.longest_gradient)
-        if not torch.isfinite(norm):
-            raise ValueError(
-                f"expected a finite gradient, got {float(norm)} at step {self.global_step}: "
-                "lower budget.learning_rate, loss.style_weight or style.strength; the weights before it are kept"
-            )
+        """Limit the gradient's norm to ``clip`` and log it; take away a gradient that would break the weights."""
+        del gradient_clip_val, gradient_clip_algorithm
+        parameters = list(self.transformer.parameters())
+        norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
         self.log("train/gradient_norm", norm)
-        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        if torch.isfinite(norm) & torch.isfinite(self._terms.total):
+            self.broken = None
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.longest_gradient, norm)
+        else:
+            self.broken = self._describe_fault(norm)
+            optimizer.zero_grad()  # Adam leaves alone what has no gradient
+
+    def _describe_fault(self, norm: Tensor) -> str:
+        loss = self.judge[1]
+        weights = {"content": loss.content_weight, "style": loss.style_weight, "tv": loss.tv_weight}
+        terms = {name: float(weight * getattr(self._terms, name)) for name, weight in weights.items()}
+        broken = [f"the {name} loss is {value}" for name, value in terms.items() if not math.isfinite(value)]
+        if not broken and math.isfinite(self._terms.total):
+            broken = [f"the losses are finite, the norm of the gradient is {float(norm)}"]
+        return " and ".join(broken or ["the sum of the losses is infinite"])
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Take the step, then let the average follow."""
+        """Take the step, then let the average follow, unless the step was skipped."""
         super().optimizer_step(*args, **kwargs)
-        self.move_average()
+        if self.broken is None:
+            self.move_average()
 
     def move_average(self) -> None:
         """Move the average towards the weights; early on faster: it forgets the random start."""
@@ -139,9 +173,10 @@ class StyleModule(LightningModule):
             part.to(device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the plain metadata that make a checkpoint usable as a style file."""
+        """Add the faults, and the plain metadata that make a checkpoint usable as a style file."""
         checkpoint["impasto"] = self.describe()
+        checkpoint["faults"] = asdict(self.faults)
 
     def describe(self) -> dict[str, Any]:
         """Return the metadata with the number of steps taken so far."""
-        return {**self.metadata, "steps": self.global_step}
+        return {**self.metadata, "steps": max(self.global_step, self.steps_before)}

@@ -7,6 +7,7 @@ read are passed over, counted and named; only where most are bad is that an erro
 import json
 import logging
 import math
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -182,11 +183,19 @@ class PhotoCrops(Dataset[Tensor]):
             PhotoError: most of the photos tried so far cannot be read.
         """
         random = np.random.default_rng([self.seed, number])
-        if random.uniform() < self.generated_share:
-            pixels = self.generated[random.integers(len(self.generated))]
-        else:
-            pixels = self._photo(number, random)
+        _, pixels = self._picture(number, random)
         return self._crop(pixels, random)
+
+    def name_of(self, number: int) -> str:
+        """Return the path of the photo that sample ``number`` is cut from, or what is generated for it."""
+        name, _ = self._picture(number, np.random.default_rng([self.seed, number]))
+        return name
+
+    def _picture(self, number: int, random: np.random.Generator) -> tuple[str, Tensor]:
+        if random.uniform() < self.generated_share:
+            index = random.integers(len(self.generated))
+            return f"generated picture {index}", self.generated[index]
+        return self._photo(number, random)
 
     def probe(self) -> None:
         """Read a few photos spread over all of them, so that a hopeless folder is found out before training."""
@@ -202,15 +211,15 @@ class PhotoCrops(Dataset[Tensor]):
         """Return one photo that can be read."""
         return sorted(self._sound)[:1]
 
-    def _photo(self, number: int, random: np.random.Generator) -> Tensor:
-        """Return the photo whose turn it is, or the first readable one of a random sequence after it."""
+    def _photo(self, number: int, random: np.random.Generator) -> tuple[str, Tensor]:
+        """Return the photo whose turn it is, or the first readable one of a random sequence after it, and its path."""
         rounds, position = divmod(number, len(self.files))
-        pixels = self._read(self.files[self._order(rounds)[position]])
-        while pixels is None:
+        path = self.files[self._order(rounds)[position]]
+        while (pixels := self._read(path)) is None:
             if len(self.skipped) >= len(self.files):  # none may be left to find
                 self._give_up()
-            pixels = self._read(self.files[random.integers(len(self.files))])
-        return pixels
+            path = self.files[random.integers(len(self.files))]
+        return str(path), pixels
 
     def _order(self, rounds: int) -> NDArray[np.int64]:
         """Return the order of the photos in a round; the last one is kept, for shuffling many photos takes time."""
@@ -404,6 +413,16 @@ class PhotoDataModule(LightningDataModule):
         scale = min(short_side, max(self.image_size, min(height, width))) / min(height, width)
         return to_float(_scale(pixels, round(height * scale), round(width * scale))[None])
 
+    def names_in_step(self, step: int) -> list[str]:
+        """Return the names of the pictures that the samples of a step, counted from 1, are cut from."""
+        first = (step - 1) * self.batch_size
+        return [self.crops.name_of(number) for number in range(first, first + self.batch_size)]
+
+    def names(self) -> list[str]:
+        """Return the names, within their folder, of the files to train on: with the seed they fix the samples."""
+        root = self.root
+        return [os.path.relpath(path, root) if root is not None else path.name for path in self.crops.files]
+
     def describe(self) -> str:
         """Return one line that says what is trained on."""
         place = "of scikit-image" if self.source == "samples" else f"in {self.root}"
@@ -421,10 +440,11 @@ def _count(number: int, noun: str) -> str:
 
 
 def leave_signals_to_the_parent(worker: int) -> None:
-    """Make a loader worker ignore Ctrl-C and SIGTERM, which reach the whole group: the parent ends it in order."""
+    """Make a loader worker ignore Ctrl-C and the like, which reach the whole group: the parent ends it in order."""
     del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 __all__ = [

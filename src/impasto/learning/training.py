@@ -1,36 +1,44 @@
 """Training a style from its options: photos, module, callbacks, trainer, fit, export, in that order."""
 
 import copy
-import itertools
 import logging
-import platform
-import shutil
-import subprocess
+import math
 import sys
 import threading
 import time
 import warnings
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import Tensor
 from torch.optim import Optimizer
 
-import impasto
 from impasto.files import written_whole
 from impasto.images import read_image, resize, to_float, write_image
-from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, SaveState, Throughput
-from impasto.learning.config import Precision, TrainConfig, style_picture, to_yaml
+from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, Throughput
+from impasto.learning.config import Precision, TrainConfig, style_picture, to_seconds, to_yaml
+from impasto.learning.faults import GuardNumbers
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import PerceptualLoss, gram_matrix
 from impasto.learning.module import StyleModule
 from impasto.learning.photos import PhotoDataModule
-from impasto.style_file import FORMAT_VERSION, SHIPPED, load_style, save_style
+from impasto.learning.provenance import gather_facts, make_metadata
+from impasto.learning.run_folder import (
+    CHECKPOINT,
+    Facts,
+    SaveState,
+    check_same,
+    earlier_run,
+    new_run_dir,
+)
+from impasto.learning.snapshot import count_steps_from
+from impasto.learning.stopping import Stopped, Stops, fit
+from impasto.style_file import SHIPPED, load_style, save_style
 from impasto.transformer import TransformerNet, count_parameters, find_device
 
 LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
@@ -51,20 +59,15 @@ class TrainingResult:
     seconds: float
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
-    """The training was stopped from outside; its state is on disk."""
+def run(config: TrainConfig, *, command: str = "the same command with resume=true") -> int:
+    """Train a style, print where it is and what to do with it, and return the exit status.
 
-    def __init__(self, message: str, *, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def run(config: TrainConfig) -> int:
-    """Train a style, print where it is and what to do with it, and return the exit status."""
+    ``command`` goes on with the training where it was stopped.
+    """
     try:
         result = train(config)
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        print(describe_stop(config, stopped, command=command), file=sys.stderr)
         return stopped.status
     losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
     print(
@@ -77,32 +80,81 @@ def run(config: TrainConfig) -> int:
     return 0
 
 
+def describe_stop(config: TrainConfig, stopped: Stopped, *, command: str) -> str:
+    """Return why a training stopped, what it has left, and the next command to type."""
+    run_dir = Path(config.run_dir).expanduser()
+    if not (run_dir / CHECKPOINT).is_file():
+        return f"\nstopped before the end of the first step ({stopped}): there is nothing to go on from"
+    steps = load_style(run_dir / CHECKPOINT).metadata["steps"]
+    return (
+        f"\nstopped after step {steps} of {config.budget.steps} ({stopped})\n"
+        f"to paint with what was learned so far: python stylize.py --model {run_dir} photo.jpg\n"
+        f"to go on: {command}"
+    )
+
+
 def train(config: TrainConfig) -> TrainingResult:
-    """Train a style and write its run folder.
+    """Train a style, or go on with an earlier training of it, and write its run folder.
 
     Raises:
-        ValueError, FileNotFoundError: a picture, folder or weights file that cannot be used; nothing is written then.
-        Stopped: Ctrl-C or SIGTERM, after the state was saved.
+        ValueError, FileNotFoundError: a picture, folder or weights file that cannot be used, nothing to resume, or
+            another training in the run folder; nothing is written then.
+        Stopped: a signal, the time limit or an error in the midst of it, after the state was saved.
     """
     began = time.perf_counter()
     quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
+    run_dir = Path(config.run_dir).expanduser()
+    with ExitStack() as held:
+        earlier = held.enter_context(earlier_run(run_dir)) if config.resume else None
+        parts = make_parts(config, earlier)
+        plan = describe_plan(parts, seconds=expect_seconds(parts) + time.perf_counter() - began)
+        if earlier is None:
+            held.enter_context(new_run_dir(run_dir))
+        print(plan)
+        with written_whole(run_dir / "config.yaml") as temporary:
+            temporary.write_text(to_yaml(config), encoding="utf-8")
+        if parts.module.steps_before < config.budget.steps:
+            learn(parts, began=began)
+        return export(parts, began=began)
+
+
+# ---- the parts --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training is made of; ``precision`` is never ``auto`` here, and a step in it takes ``step_seconds``.
+
+    ``good`` is the state that a resumed run goes back to where its numbers break.
+    """
+
+    config: TrainConfig
+    module: StyleModule
+    photos: PhotoDataModule
+    previews: Previews
+    precision: Precision
+    step_seconds: float
+    facts: Facts
+    good: list[Tensor]
+
+
+def make_parts(config: TrainConfig, earlier: dict[str, Any] | None) -> Parts:
+    """Return the parts of a training that begins, or goes on from the checkpoint of an earlier one."""
+    if earlier is not None and config.precision is Precision.auto:
+        config = replace(config, precision=Precision(earlier["facts"].get("precision")))
     device = find_device(config.device)
     style = resize(read_image(style_picture(config.style.image)), short_side=config.style.size)
     photos = make_photos(config)
     module = make_module(config, style).to(device)
+    facts = gather_facts(config, style, module, photos=photos)
+    if earlier is not None:
+        go_on(config, module, photos, earlier=earlier, facts=facts)
     previews = Previews(style, photos.held_out_photos(384), every=config.budget.previews)
     precision, step_seconds = choose_precision(config, module, device)
-    seconds = expect_seconds(config, module, previews, step_seconds=step_seconds) + time.perf_counter() - began
-    run_dir = clear_run_dir(Path(config.run_dir).expanduser())
-    print(describe_plan(config, module, photos=photos, precision=precision, seconds=seconds))
-    with written_whole(run_dir / "config.yaml") as temporary:
-        temporary.write_text(to_yaml(config), encoding="utf-8")
-    fit(make_trainer(config, run_dir, previews, device=device, precision=precision), module, photos)
-    return export(config, module, previews, photos=photos, run_dir=run_dir, began=began)
-
-
-# ---- the parts --------------------------------------------------------------------------------------------------
+    facts["precision"] = precision.value
+    good = earlier["good"] if earlier is not None else []
+    return Parts(config, module, photos, previews, precision, step_seconds, facts, good)
 
 
 def make_photos(config: TrainConfig) -> PhotoDataModule:
@@ -146,13 +198,13 @@ def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
 
 
 def make_transformer(config: TrainConfig) -> TransformerNet:
-    """Return the network to train, with the weights to start from.
+    """Return the network to train, with the weights to start from; those of a resumed run come from its checkpoint.
 
     Raises:
         ValueError: the style to start from has another width.
     """
     transformer = TransformerNet(config.network.width)
-    path = starting_weights(config)
+    path = starting_weights(config) if not config.resume else None
     if path is not None:
         style = load_style(path)
         if style.network.width != config.network.width:
@@ -196,70 +248,67 @@ def make_loss(config: TrainConfig, loss_network: LossNetwork, style: Tensor) -> 
     )
 
 
-def make_metadata(config: TrainConfig) -> dict[str, Any]:
-    """Return the plain facts that travel with a style."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "style": config.style.name,
-        "credit": config.style.credit,
-        "licence": config.style.licence,
-        "width": config.network.width,
-        "init": config.init,
-        "loss_network": config.loss_network.name,
-        "loss": config.loss.scaling.value,
-        "content_weight": config.loss.content_weight,
-        "style_weight": config.loss.style_weight * config.style.strength,
-        "tv_weight": config.loss.tv_weight,
-        "image_size": config.budget.image_size,
-        "batch_size": config.budget.batch_size,
-        "style_size": config.style.size,
-        "seed": config.seed,
-        "versions": {
-            "impasto": impasto.__version__,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "pytorch_lightning": version("pytorch-lightning"),
-        },
-        "commit": find_commit(),
-    }
+def go_on(
+    config: TrainConfig, module: StyleModule, photos: PhotoDataModule, *, earlier: dict[str, Any], facts: Facts
+) -> None:
+    """Bring module and photos to where an earlier run was saved.
+
+    Raises:
+        ValueError: an option is another one than that run's, or it has taken more steps than are asked for.
+    """
+    check_same(Path(config.run_dir), began=earlier["facts"], now=facts)
+    taken = earlier["global_step"]
+    if taken > config.budget.steps:
+        raise ValueError(
+            f"expected budget.steps of {taken} or more to resume the run in {config.run_dir!r}, which has taken as "
+            f"many, got {config.budget.steps}: raise it, or leave out resume=true to begin anew"
+        )
+    module.go_on_from(earlier)
+    photos.start = taken * config.budget.batch_size
 
 
-def find_commit() -> str | None:
-    """Return the commit of the checkout that runs, or None where the package was installed from a wheel."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists() or shutil.which("git") is None:
-        return None
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+def save_state(parts: Parts) -> SaveState:
+    """Return what keeps the checkpoint and the style file of a run folder up to date."""
+    path, module = style_file(parts.config), parts.module
+
+    def save_style_so_far() -> None:
+        save_style(path, module.average, metadata=module.describe())
+
+    every = to_seconds("save_every", parts.config.save_every)
+    return SaveState(path.with_name(CHECKPOINT), every=every, facts=parts.facts, also=save_style_so_far)
 
 
-def make_trainer(
-    config: TrainConfig, run_dir: Path, previews: Previews, *, device: torch.device, precision: Precision
-) -> Trainer:
-    """Return a trainer that runs one endless epoch of the budget's steps."""
-    steps = config.budget.steps
-    return Trainer(
-        accelerator=device.type,
+def style_file(config: TrainConfig) -> Path:
+    """Return where a run's style file is."""
+    return Path(config.run_dir).expanduser() / f"{config.style.name}.safetensors"
+
+
+def make_trainer(parts: Parts, callbacks: Sequence[Callback]) -> Trainer:
+    """Return a trainer that runs one endless epoch of the steps that are left of the budget."""
+    config = parts.config
+    steps, before = config.budget.steps, parts.module.steps_before
+    run_dir = Path(config.run_dir).expanduser()
+    purge_step = before + 1 if before > 0 else None
+    trainer = Trainer(
+        accelerator=parts.module.device.type,
         devices=1,
-        precision=LIGHTNING_PRECISION[precision],
+        precision=LIGHTNING_PRECISION[parts.precision],
         max_steps=steps,
         max_epochs=1,
-        limit_train_batches=steps,  # gives the progress bar its end
+        limit_train_batches=steps - before,  # gives the progress bar its end
         val_check_interval=min(config.budget.previews, steps),
+        check_val_every_n_epoch=None,  # the interval counts all steps, not those of this command
         num_sanity_val_steps=0,
         log_every_n_steps=min(LOG_EVERY, steps),
         default_root_dir=run_dir,
-        logger=EventLogger(run_dir, name="", version="", default_hp_metric=False),
-        callbacks=[
-            ProgressBar(refresh_rate=1),
-            Throughput(),
-            previews,
-            SaveState(run_dir / "last.ckpt", every=config.budget.previews),
-        ],
+        logger=EventLogger(run_dir, name="", version="", default_hp_metric=False, purge_step=purge_step),
+        callbacks=[ProgressBar(refresh_rate=1), Throughput(), *callbacks],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    count_steps_from(trainer, before)
+    return trainer
 
 
 def choose_precision(config: TrainConfig, module: StyleModule, device: torch.device) -> tuple[Precision, float]:
@@ -301,55 +350,42 @@ def take_step(module: StyleModule, optimizer: Optimizer, photos: Tensor, precisi
     return total.detach()
 
 
-def expect_seconds(config: TrainConfig, module: StyleModule, previews: Previews, *, step_seconds: float) -> float:
+def expect_seconds(parts: Parts) -> float:
     """Return the seconds that the steps and the previews will take, by the time of one of each."""
     began = time.perf_counter()
-    previews.sheet(module)
+    parts.previews.sheet(parts.module)
     preview_seconds = time.perf_counter() - began
-    return config.budget.steps * step_seconds + config.budget.steps / config.budget.previews * preview_seconds
+    steps = parts.config.budget.steps - parts.module.steps_before
+    return steps * parts.step_seconds + steps / parts.config.budget.previews * preview_seconds
 
 
-def clear_run_dir(run_dir: Path) -> Path:
-    """Return an empty run folder; the run that was there before is kept under the next free number.
-
-    Raises:
-        ValueError: there is something else than a run of impasto.
-    """
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        if not (run_dir / "config.yaml").is_file():
-            raise ValueError(
-                f"expected a new folder or one of an earlier run, got something else at {str(run_dir)!r}: "
-                "choose another with run_dir=DIR"
-            )
-        names = (run_dir.with_name(f"{run_dir.name}-{number}") for number in itertools.count(1))
-        kept = next(path for path in names if not path.exists())
-        run_dir.rename(kept)
-        print(f"the run that was at {run_dir} is now {kept}")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    return run_dir
-
-
-def describe_plan(
-    config: TrainConfig, module: StyleModule, *, photos: PhotoDataModule, precision: Precision, seconds: float
-) -> str:
+def describe_plan(parts: Parts, *, seconds: float) -> str:
     """Return what the training will do, a line each."""
+    config, module = parts.config, parts.module
     budget = config.budget
     parameters = count_parameters(module.transformer)
     return (
         f"style          {config.style.name}: {style_picture(config.style.image)} at {config.style.size} px\n"
-        f"photos         {photos.describe()}\n"
-        f"transformer    width {config.network.width}, {parameters:,} parameters, {_describe_start(config)}\n"
+        f"photos         {parts.photos.describe()}\n"
+        f"transformer    width {config.network.width}, {parameters:,} parameters, {_describe_start(config, module)}\n"
         f"loss network   {config.loss_network.name}\n"
         f"loss           {config.loss.scaling.value}: content {config.loss.content_weight:g}, "
         f"style {config.loss.style_weight * config.style.strength:g}, tv {config.loss.tv_weight:g}\n"
-        f"steps          {budget.steps} of {budget.batch_size} photos at {budget.image_size} px\n"
-        f"device         {module.device}, {precision.value}\n"
+        f"steps          {_describe_steps(config, module)} of {budget.batch_size} photos at {budget.image_size} px\n"
+        f"device         {module.device}, {parts.precision.value}\n"
         f"expected time  {_minutes(seconds)}\n"
         f"run folder     {config.run_dir} (watch it: tensorboard --logdir {Path(config.run_dir).parent})"
     )
 
 
-def _describe_start(config: TrainConfig) -> str:
+def _describe_steps(config: TrainConfig, module: StyleModule) -> str:
+    taken = f"{module.steps_before} to " if module.steps_before > 0 else ""
+    return f"{taken}{config.budget.steps}"
+
+
+def _describe_start(config: TrainConfig, module: StyleModule) -> str:
+    if module.steps_before > 0:
+        return f"from step {module.steps_before} of the run"
     if starting_weights(config) is not None:
         return f"from {config.init}"
     return "from scratch" if config.init == "scratch" else f"from scratch (there is no {config.init} of this width)"
@@ -359,35 +395,25 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
-def fit(trainer: Trainer, module: StyleModule, photos: PhotoDataModule) -> None:
-    """Train to the end; raises Stopped on Ctrl-C and SIGTERM, both of which Lightning turns into SystemExit."""
-    try:
-        trainer.fit(module, datamodule=photos)
-    except SystemExit as error:
-        status = 143 if isinstance(error, SIGTERMException) else 130
-        raise Stopped(
-            f"\nstopped after step {trainer.global_step} of {trainer.max_steps}; what was learned so far paints with: "
-            f"python stylize.py --model {trainer.default_root_dir} photo.jpg",
-            status=status,
-        ) from error
+def learn(parts: Parts, *, began: float) -> None:
+    """Take the steps that are left, saving the state beside them; raises Stopped where that ends early."""
+    config, module = parts.config, parts.module
+    limit = to_seconds("max_time", config.max_time) if config.max_time is not None else math.inf
+    stops = Stops(deadline=began + limit)
+    guard = GuardNumbers(good=parts.good, name_photos=parts.photos.names_in_step)
+    trainer = make_trainer(parts, [save_state(parts), stops, guard, parts.previews])
+    fit(trainer, module, datamodule=parts.photos, stops=stops)
 
 
-def export(
-    config: TrainConfig,
-    module: StyleModule,
-    previews: Previews,
-    *,
-    photos: PhotoDataModule,
-    run_dir: Path,
-    began: float,
-) -> TrainingResult:
+def export(parts: Parts, *, began: float) -> TrainingResult:
     """Write the style file and the contact sheet, and return where they are."""
-    losses = measure_losses(module, photos)
-    style_file = run_dir / f"{config.style.name}.safetensors"
-    save_style(style_file, module.average, metadata={**module.describe(), "losses": losses})
-    sheet = run_dir / "contact_sheet.png"
-    write_image(sheet, previews.sheet(module, height=384))
-    return TrainingResult(style_file, sheet, losses, time.perf_counter() - began)
+    module = parts.module
+    losses = measure_losses(module, parts.photos)
+    path = style_file(parts.config)
+    save_style(path, module.average, metadata={**module.describe(), "losses": losses})
+    sheet = path.with_name("contact_sheet.png")
+    write_image(sheet, parts.previews.sheet(module, height=384))
+    return TrainingResult(path, sheet, losses, time.perf_counter() - began)
 
 
 def measure_losses(module: StyleModule, photos: PhotoDataModule) -> dict[str, float]:
@@ -407,6 +433,7 @@ def quiet_lightning() -> None:
     """Silence advice and advertisements that say nothing to the user of a finished program."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # of a run's last few steps
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")  # Lightning 2.6 with torch 2.11 on
     threading.excepthook = leave_disk_errors_to_the_main_thread
 

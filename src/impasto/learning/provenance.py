@@ -1,0 +1,82 @@
+"""What a style says of its making, and what a run must share with its beginning to be gone on with."""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import impasto
+from impasto.learning.config import TrainConfig, lasting_options
+from impasto.learning.module import StyleModule
+from impasto.learning.photos import PhotoDataModule
+from impasto.learning.run_folder import FINGERPRINT, Facts
+from impasto.style_file import FORMAT_VERSION
+
+
+def make_metadata(config: TrainConfig) -> dict[str, Any]:
+    """Return the plain facts that travel with a style."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "style": config.style.name,
+        "credit": config.style.credit,
+        "licence": config.style.licence,
+        "width": config.network.width,
+        "init": config.init,
+        "loss_network": config.loss_network.name,
+        "loss": config.loss.scaling.value,
+        "content_weight": config.loss.content_weight,
+        "style_weight": config.loss.style_weight * config.style.strength,
+        "tv_weight": config.loss.tv_weight,
+        "image_size": config.budget.image_size,
+        "batch_size": config.budget.batch_size,
+        "style_size": config.style.size,
+        "seed": config.seed,
+        "versions": {
+            "impasto": impasto.__version__,
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "pytorch_lightning": version("pytorch-lightning"),
+        },
+        "commit": find_commit(),
+    }
+
+
+def find_commit() -> str | None:
+    """Return the commit of the checkout that runs, or None where the package was installed from a wheel."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def gather_facts(config: TrainConfig, style: Tensor, module: StyleModule, *, photos: PhotoDataModule) -> Facts:
+    """Return what a resumed run must share with its beginning; the number format is added when it is chosen."""
+    loss_network, _ = module.judge
+    weights = (value.cpu().numpy().tobytes() for value in loss_network.state_dict().values())
+    return {
+        **lasting_options(config),
+        "style.image": fingerprint([style.numpy().tobytes()]),
+        "loss_network.weights": fingerprint(weights),
+        "data.root": fingerprint(os.fsencode(name) + b"\0" for name in photos.names()),
+        "precision": config.precision.value,
+    }
+
+
+def fingerprint(parts: Iterable[bytes]) -> str:
+    """Return a short text that is another one for other bytes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return FINGERPRINT + digest.hexdigest()
+
+
+__all__ = ["find_commit", "gather_facts", "make_metadata"]

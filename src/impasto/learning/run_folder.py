@@ -1,0 +1,235 @@
+"""A run's folder: who may write into it, what an earlier run left there, and the state that is saved in it."""
+
+import errno
+import fcntl
+import itertools
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from impasto.files import remove_leftovers, written_whole
+from impasto.learning.module import StyleModule
+from impasto.learning.snapshot import Snapshot
+from impasto.style_file import read_checkpoint
+
+CHECKPOINT = "last.ckpt"
+_OPTIONS = "config.yaml"
+_LOCK = ".lock"
+
+Facts = dict[str, Any]
+"""What a resumed run shares with its beginning: options by name, and fingerprints of what is read from files."""
+
+FINGERPRINT = "sha256:"
+"""Begins a fact that is a fingerprint."""
+
+
+class BusyError(ValueError):
+    """Another training is writing into the run folder."""
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Keep other trainings out of an existing run folder; the lock ends with this process, however that ends.
+
+    Raises:
+        BusyError: another one is in it; names its process and host.
+    """
+    path = run_dir / _LOCK
+    with _open_locked(path) as file:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            if _is_at(path, file):
+                path.unlink()
+
+
+def _open_locked(path: Path) -> TextIO:
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            # Of the process, not of the open file: loader workers that outlive it do not hold it.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(path, file):
+                return file
+            file.close()  # whoever held it has removed it meanwhile, or moved the folder
+        except OSError as error:
+            file.seek(0)
+            holder = file.read() or "another process"
+            file.close()
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise BusyError(
+                f"expected a run folder that is free, got {str(path.parent)!r}, into which {holder} is training: "
+                "wait for its end or stop it, or choose another folder with run_dir=DIR"
+            ) from error
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+
+
+@contextmanager
+def new_run_dir(run_dir: Path) -> Iterator[None]:
+    """Hold an empty run folder; the run that was there before is kept under the next free number.
+
+    Raises:
+        BusyError: another training is in it.
+        ValueError: there is something else than a run of impasto.
+    """
+    if run_dir.exists():
+        _check_ours(run_dir)
+        with locked(run_dir):
+            _move_away(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with locked(run_dir):
+        yield
+
+
+def _check_ours(run_dir: Path) -> None:
+    names = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else {""}
+    # A run that was killed in its first moment leaves no more than hidden files.
+    if _OPTIONS not in names and not all(name.startswith(".") for name in names):
+        raise ValueError(
+            f"expected a new folder or one of an earlier run, got something else at {str(run_dir)!r}: "
+            "choose another with run_dir=DIR"
+        )
+
+
+def _move_away(run_dir: Path) -> None:
+    remove_leftovers(run_dir)
+    if {path.name for path in run_dir.iterdir()} == {_LOCK}:
+        return
+    names = (run_dir.with_name(f"{run_dir.name}-{number}") for number in itertools.count(1))
+    kept = next(path for path in names if not path.exists())
+    run_dir.rename(kept)
+    (kept / _LOCK).unlink()
+    print(f"the run that was at {run_dir} is now {kept}")
+
+
+# ---- going on with an earlier run -------------------------------------------------------------------------------
+
+
+@contextmanager
+def earlier_run(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Hold a run folder and yield its checkpoint to go on from: plain values and tensors.
+
+    Raises:
+        BusyError: another training is in it.
+        ValueError: there is no checkpoint, or a damaged one, or none that can be gone on from.
+    """
+    if not (run_dir / CHECKPOINT).is_file():
+        raise ValueError(
+            f"expected a run to resume in {str(run_dir)!r}, found no {CHECKPOINT}: leave out resume=true to begin anew"
+        )
+    with locked(run_dir):
+        remove_leftovers(run_dir)
+        yield _read_earlier(run_dir / CHECKPOINT)
+
+
+def _read_earlier(path: Path) -> dict[str, Any]:
+    checkpoint = read_checkpoint(path)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("facts"), dict):
+        raise ValueError(
+            f"expected a run to resume, got a checkpoint of another program or of an earlier impasto in {str(path)!r}: "
+            "leave out resume=true to begin anew"
+        )
+    return checkpoint
+
+
+def check_same(run_dir: Path, *, began: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ValueError that names every difference between the facts of a run and those to go on with."""
+    names = [name for name in sorted(began.keys() | now.keys()) if began.get(name) != now.get(name)]
+    if names:
+        raise ValueError(
+            f"expected what the run in {str(run_dir)!r} began with, to resume it, got "
+            f"{', '.join(_describe_change(name, began.get(name), now.get(name)) for name in names)}: "
+            "give it as it was, or leave out resume=true to begin anew"
+        )
+
+
+def _describe_change(name: str, began: object, now: object) -> str:
+    if isinstance(now, str) and now.startswith(FINGERPRINT):
+        return f"another content of {name}"
+    return f"{name}={now} (it was {began})"
+
+
+# ---- the state on disk ------------------------------------------------------------------------------------------
+
+
+class SaveState(Callback):
+    """Writes the checkpoint every ``every`` seconds, at the end, and when anything stops the training.
+
+    What is saved is the state between two steps, when all that belongs to a step is logged and the next one has not
+    begun: from there a resumed run does what this one would have done. ``facts`` are saved along; ``also`` is called
+    after the checkpoint was written.
+    """
+
+    def __init__(
+        self, path: Path, *, every: float, facts: Mapping[str, Any], also: Callable[[], None] = lambda: None
+    ) -> None:
+        self.path, self.every, self.facts, self.also = path, every, dict(facts), also
+        self._snapshot = Snapshot()
+        self._saved_at = time.monotonic()
+        self._saved_step: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note where a resumed run begins: that state is on disk."""
+        del pl_module, stage
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
+        """Keep the state in memory; save it when it is time."""
+        del batch, batch_idx
+        assert isinstance(pl_module, StyleModule)
+        self._snapshot.take(trainer, pl_module)
+        if time.monotonic() - self._saved_at >= self.every:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the finished state."""
+        del pl_module
+        self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save the state after the last finished step, unless the disk itself is what failed."""
+        assert isinstance(pl_module, StyleModule)
+        if not isinstance(exception, OSError):
+            self._snapshot.put_back(trainer, pl_module)
+            self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the facts."""
+        del trainer, pl_module
+        checkpoint["facts"] = self.facts
+
+    def _save(self, trainer: Trainer) -> None:
+        if self._saved_step is not None and trainer.global_step > self._saved_step:
+            for logger in trainer.loggers:
+                logger.save()  # the curves up to here come first: after a kill there is no gap in them
+            with written_whole(self.path) as temporary:
+                trainer.save_checkpoint(temporary)
+            self.also()
+            self._saved_step = trainer.global_step
+        self._saved_at = time.monotonic()
+
+
+__all__ = [
+    "CHECKPOINT",
+    "FINGERPRINT",
+    "BusyError",
+    "Facts",
+    "SaveState",
+    "check_same",
+    "earlier_run",
+    "new_run_dir",
+]

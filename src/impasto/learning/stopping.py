@@ -1,0 +1,85 @@
+"""How a training ends early: a signal or the time limit ends it between two steps, an error wherever it happens."""
+
+import math
+import signal
+import threading
+import time
+import traceback
+from types import FrameType
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from impasto.learning.photos import PhotoError
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+    """The training ended early; its state is on disk. ``status`` is the exit status to end with."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Stops(Callback):
+    """Raises Stopped between two steps where a signal asked for it or the time is up.
+
+    A signal in the midst of a step waits for its end, so that nothing is left half done. ``deadline`` is a time of
+    ``time.perf_counter``; one step is taken even after it, so that a run that is resumed again and again gets on.
+    """
+
+    def __init__(self, *, deadline: float = math.inf) -> None:
+        self.deadline = deadline
+        self._signal: int | None = None
+        self._first_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen to signals; Lightning gives them back to who listened before."""
+        del pl_module
+        self._first_step = trainer.global_step
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                # Who starts a program in the background, or with nohup, asks it not to listen.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._signal = number
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
+        """Stop here if that was asked for."""
+        del pl_module, batch, batch_idx
+        self.check(trainer)
+
+    def check(self, trainer: Trainer) -> None:
+        """Raise Stopped if a signal came or the time is up."""
+        if self._signal is not None:
+            raise Stopped(signal.Signals(self._signal).name, status=128 + self._signal)
+        if time.perf_counter() >= self.deadline and self._first_step < trainer.global_step < trainer.max_steps:
+            raise Stopped("max_time is over", status=0)
+
+
+def fit(trainer: Trainer, *arguments: Any, stops: Stops, **named: Any) -> None:
+    """Train to the end.
+
+    Raises:
+        Stopped: a signal, the time limit or an error ended it; the error's traceback was printed.
+        PhotoError, OSError: the photos or the disk failed.
+    """
+    try:
+        trainer.fit(*arguments, **named)
+        stops.check(trainer)
+    except (Stopped, PhotoError, OSError):
+        raise
+    except SystemExit as error:  # what Lightning makes of Ctrl-C before the first step
+        raise Stopped("SIGINT", status=128 + signal.SIGINT) from error
+    except Exception as error:
+        traceback.print_exc()
+        raise Stopped(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", status=1) from error
+
+
+__all__ = ["SIGNALS", "Stopped", "Stops", "fit"]

@@ -233,6 +233,13 @@ class TestCrops:
         assert all(sorted(order) == list(range(12)) for order in rounds)
         assert len({tuple(order) for order in rounds}) == 3
 
+    def test_have_the_name_of_their_photo(self, tmp_path: Path) -> None:
+        dataset = crops([*paint_many(tmp_path, 5), break_(tmp_path / "broken.png")])
+        for number in range(20):
+            assert dataset.name_of(number) == str(tmp_path / f"{int(dataset[number][0, 0, 0]):03}.png")
+        green = [torch.full((3, 20, 20), 255, dtype=torch.uint8)]
+        assert crops([], generated=green, generated_share=1.0).name_of(3) == "generated picture 0"
+
     def test_are_drawn_evenly_over_the_orders_of_size_up_to_three_times_the_training_size(self, tmp_path: Path) -> None:
         dataset = crops([ramp(tmp_path / "a.png", height=3 * SIZE, width=200)])
         # The outermost values are those of averaged columns, hence the rounding.
@@ -428,6 +435,15 @@ class TestEndlessSampler:
     def test_yields_the_numbers_from_its_start_on(self) -> None:
         numbers = iter(EndlessSampler(7))
         assert [next(numbers) for _ in range(4)] == [7, 8, 9, 10]
+
+
+def test_the_names_within_the_folder_and_those_of_a_step(tmp_path: Path) -> None:
+    paint_many(tmp_path / "a", 12)
+    module = data_module(root=tmp_path, batch_size=2)
+    assert module.names() == [os.path.relpath(path, tmp_path) for path in module.crops.files]
+    assert all(name.startswith("a/") for name in module.names())
+    assert module.names_in_step(3) == [module.crops.name_of(number) for number in (4, 5)]
+    assert data_module("samples").names() == list(photos.SAMPLES)
 
 
 def first_batches(loader: DataLoader[Tensor], count: int) -> Tensor:

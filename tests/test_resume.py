@@ -17,6 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from impasto.cli import main
 from impasto.style_file import load_style
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 ONE_STEP = "max_time=0.001s"
 """The least time limit: each command takes a single step."""
 

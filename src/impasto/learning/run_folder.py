@@ -22,6 +22,7 @@ from impasto.style_file import read_checkpoint
 CHECKPOINT = "last.ckpt"
 _OPTIONS = "config.yaml"
 _LOCK = ".lock"
+_NEEDED = {"state_dict", "optimizer_states", "global_step", "facts", "faults", "good"}
 
 Facts = dict[str, Any]
 """What a resumed run shares with its beginning: options by name, and fingerprints of what is read from files."""
@@ -138,7 +139,7 @@ def earlier_run(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 def _read_earlier(path: Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("facts"), dict):
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _NEEDED:
         raise ValueError(
             f"expected a run to resume, got a checkpoint of another program or of an earlier impasto in {str(path)!r}: "
             "leave out resume=true to begin anew"

@@ -291,6 +291,7 @@ class TestStart:
         ours, theirs = (load_style(path).network.state_dict() for path in (Path("runs/weeping_woman"), style_path))
         torch.testing.assert_close(ours, theirs, atol=1e-20, rtol=0)
         assert f"from {style_path}" in capsys.readouterr().out
+        assert load_style(Path("runs/weeping_woman")).metadata["init"] == style_path.name, "no path of this machine"
 
     def test_scratch(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
         assert train("budget.steps=1") == 0

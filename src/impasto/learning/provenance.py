@@ -29,7 +29,7 @@ def make_metadata(config: TrainConfig) -> dict[str, Any]:
         "credit": config.style.credit,
         "licence": config.style.licence,
         "width": config.network.width,
-        "init": config.init,
+        "init": Path(config.init).name,  # not where it lies on this machine
         "loss_network": config.loss_network.name,
         "loss": config.loss.scaling.value,
         "content_weight": config.loss.content_weight,

@@ -13,8 +13,10 @@ from impasto.learning.features import SLIM_CHANNELS, SLIM_LAYERS, LossNetwork
 from impasto.style_file import save_style
 from impasto.transformer import TransformerNet
 
-# A shell that runs the tests in the background makes them, and all they start, ignore Ctrl-C: tests of it would hang.
+# A shell that runs the tests in the background makes them, and all they start, ignore Ctrl-C, and nohup the end of the
+# terminal: tests of these would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

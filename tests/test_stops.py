@@ -29,7 +29,7 @@ from impasto.style_file import load_style
 END = 100_000
 """Steps that no test waits for."""
 
-PATIENCE = 600
+PATIENCE = 120  # seconds
 """Seconds after which something hangs, however busy the machine."""
 
 

@@ -182,7 +182,7 @@ class TestFeatures:
         expected = [*both, "relu1_2_maps.png", "relu2_2_maps.png", "relu1_2_relu2_2_texture.png"]
         assert sorted(os.listdir("features/a")) == sorted(expected)
         maps, gram = (np.load(f"features/a/relu2_2_{kind}.npy") for kind in ("maps", "gram"))
-        assert (maps.shape, gram.shape) == ((64, 8, 10), (64, 64))
+        assert (maps.shape, gram.shape) == ((96, 8, 10), (96, 96))
         np.testing.assert_allclose(gram, np.einsum("chw,dhw->cd", maps, maps) / maps.size, rtol=1e-4, atol=1e-5)
 
     def test_a_misspelt_layer(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,13 @@ def style_path(tmp_path: Path, network: TransformerNet, metadata: dict[str, Any]
     return path
 
 
+@pytest.fixture
+def folder(style_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with runs/zigzag."""
+    monkeypatch.chdir(style_path.parents[2])
+    return style_path.parents[2]
+
+
 @pytest.fixture(scope="session")
 def slim_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file in the form of vgg16_slim's, with random weights: judges no picture well, but like a loss network."""

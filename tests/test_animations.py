@@ -9,25 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from impasto.cli import main
 from impasto.painting.batch import paint_clips
 from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.stylizer import Look, Stylizer
 from tests.clip_files import picture
+from tests.test_cli import stylize
 
 DURATIONS = [40, 200, 70, 70, 1000]
 SIZE = (33, 24)
-
-
-@pytest.fixture
-def folder(style_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with runs/zigzag."""
-    monkeypatch.chdir(style_path.parents[2])
-    return style_path.parents[2]
-
-
-def stylize(*words: object) -> int:
-    return main(["stylize", "--model", "runs/zigzag", "--device", "cpu", *map(str, words)])
 
 
 def write(path: Path, *, with_alpha: bool = False, **options: Any) -> None:

@@ -22,13 +22,6 @@ ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "torchvision", "pytorch_lightning", "lightning", "hydra", "omegaconf", "tensorboard", "skimage"]
 
 
-@pytest.fixture
-def folder(style_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with runs/zigzag."""
-    monkeypatch.chdir(style_path.parents[2])
-    return style_path.parents[2]
-
-
 def noise(path: Path, *, mode: str = "RGB", size: tuple[int, int] = (13, 11), **options: Any) -> Path:
     path.parent.mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)

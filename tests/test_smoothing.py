@@ -114,13 +114,6 @@ def test_small_frames(size: tuple[int, int]) -> None:
         assert np.array_equal(smooth(photo, photo), photo)
 
 
-@pytest.fixture
-def folder(style_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with runs/zigzag."""
-    monkeypatch.chdir(style_path.parents[2])
-    return style_path.parents[2]
-
-
 class Stopped(Stylizer):
     left = 5
 

@@ -139,17 +139,20 @@ def _plan_folder(sources: Sequence[Path], *, folder: Path, style_name: str) -> l
     taken = {_key(source) for source in sources}
     jobs = []
     for source in sources:
-        target = _free_target(folder / f"{source.stem}_{style_name}{_target_suffix(source)}", taken)
+        suffix, is_clip = _target_kind(source)
+        target = _free_target(folder / f"{source.stem}_{style_name}{suffix}", taken)
         taken.add(_key(target))
-        jobs.append(Job(source, target, source.suffix.lower() in CLIP_SUFFIXES or is_animated(source)))
+        jobs.append(Job(source, target, is_clip))
     return jobs
 
 
-def _target_suffix(source: Path) -> str:
+def _target_kind(source: Path) -> tuple[str, bool]:
+    """Return the ending of what is painted from a source, and whether that is a clip."""
     suffix = source.suffix.lower()
-    if suffix in WRITABLE_SUFFIXES | WRITABLE_CLIPS or is_animated(source):
-        return source.suffix
-    return ".mp4" if suffix in CLIP_SUFFIXES else ".png"
+    if suffix in CLIP_SUFFIXES:
+        return source.suffix if suffix in WRITABLE_CLIPS else ".mp4", True
+    is_clip = is_animated(source)
+    return source.suffix if is_clip or suffix in WRITABLE_SUFFIXES else ".png", is_clip
 
 
 def _free_target(target: Path, taken: set[str]) -> Path:

@@ -1,6 +1,6 @@
 """Measures what it would cost VGG-16 to be narrower at one layer: why ``vgg16_slim`` has the widths it has.
 
-    python scripts/measure_widths.py --weights vgg16_features.pth --photos PHOTOS
+    python -m scripts.measure_widths --weights vgg16_features.pth --photos PHOTOS
 
 What one convolution after the other reads is projected onto its strongest principal components, three eighths, half
 or three quarters as many as there are channels; the rest of the network goes on with what is left. Printed is

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,18 +46,20 @@ LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
     Precision.fp32: "32-true",
     Precision.bf16: "bf16-mixed",
 }
+BASE, BASE_WIDTH = SHIPPED / "mosaic.safetensors", 16
+"""The style that others start from, and its width: one that can paint learns another in a third of the steps."""
 LOG_EVERY = 10
 """Steps between two rows of TensorBoard's curves."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where the finished style is, and its losses on held-out photos."""
+    """Where the finished style is, its losses on held-out photos, and what the time went into."""
 
     style_file: Path
     contact_sheet: Path
     losses: dict[str, float]
-    seconds: float
+    seconds: dict[str, float]
 
 
 def run(config: TrainConfig, *, command: str = "the same command with resume=true") -> int:
@@ -70,11 +73,12 @@ def run(config: TrainConfig, *, command: str = "the same command with resume=tru
         print(describe_stop(config, stopped, command=command), file=sys.stderr)
         return stopped.status
     losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
+    spent = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in result.seconds.items())
     print(
         f"\nstyle file     {result.style_file}\n"
         f"contact sheet  {result.contact_sheet}\n"
         f"final losses   {losses} (on held-out photos)\n"
-        f"time           {_minutes(result.seconds)}\n"
+        f"time           {_minutes(sum(result.seconds.values()))} ({spent})\n"
         f"next           python stylize.py --model {result.style_file.parent} photo.jpg"
     )
     return 0
@@ -114,9 +118,10 @@ def train(config: TrainConfig) -> TrainingResult:
         print(plan)
         with written_whole(run_dir / "config.yaml") as temporary:
             temporary.write_text(to_yaml(config), encoding="utf-8")
+        prepared = time.perf_counter()
         if parts.module.steps_before < config.budget.steps:
             learn(parts, began=began)
-        return export(parts, began=began)
+        return export(parts, times=[began, prepared, time.perf_counter()])
 
 
 # ---- the parts --------------------------------------------------------------------------------------------------
@@ -218,15 +223,11 @@ def make_transformer(config: TrainConfig) -> TransformerNet:
 
 def starting_weights(config: TrainConfig) -> Path | None:
     """Return the style to start from, or None for random weights, as where there are no base weights of that width."""
+    if config.init == "scratch":
+        return None
     if config.init == "base":
-        path = base_weights(config.network.width)
-        return path if path.exists() else None
-    return Path(config.init).expanduser() if config.init != "scratch" else None
-
-
-def base_weights(width: int) -> Path:
-    """Return where the package keeps the weights made by ``scripts/train_base.py``."""
-    return SHIPPED.parent / f"base_{width}.safetensors"
+        return BASE if config.network.width == BASE_WIDTH else None
+    return Path(config.init).expanduser()
 
 
 def make_loss(config: TrainConfig, loss_network: LossNetwork, style: Tensor) -> PerceptualLoss:
@@ -388,7 +389,9 @@ def _describe_start(config: TrainConfig, module: StyleModule) -> str:
         return f"from step {module.steps_before} of the run"
     if starting_weights(config) is not None:
         return f"from {config.init}"
-    return "from scratch" if config.init == "scratch" else f"from scratch (there is no {config.init} of this width)"
+    if config.init == "scratch":
+        return "from scratch"
+    return "from scratch (there is no base of this width: more budget.steps will help)"
 
 
 def _minutes(seconds: float) -> str:
@@ -405,15 +408,20 @@ def learn(parts: Parts, *, began: float) -> None:
     fit(trainer, module, datamodule=parts.photos, stops=stops)
 
 
-def export(parts: Parts, *, began: float) -> TrainingResult:
-    """Write the style file and the contact sheet, and return where they are."""
+def export(parts: Parts, *, times: Sequence[float]) -> TrainingResult:
+    """Write the style file and the contact sheet, and return where they are.
+
+    ``times`` are those at which the preparation and the steps began, and at which these ended.
+    """
     module = parts.module
     losses = measure_losses(module, parts.photos)
     path = style_file(parts.config)
     save_style(path, module.average, metadata={**module.describe(), "losses": losses})
     sheet = path.with_name("contact_sheet.png")
     write_image(sheet, parts.previews.sheet(module, height=384))
-    return TrainingResult(path, sheet, losses, time.perf_counter() - began)
+    spans = (end - begin for begin, end in pairwise([*times, time.perf_counter()]))
+    seconds = dict(zip(("preparation", "steps and previews", "results"), spans, strict=True))
+    return TrainingResult(path, sheet, losses, seconds)
 
 
 def measure_losses(module: StyleModule, photos: PhotoDataModule) -> dict[str, float]:

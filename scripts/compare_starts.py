@@ -1,0 +1,124 @@
+"""Shows what starting from weights that can paint is worth: the judge's loss by steps, from ``base`` and from scratch.
+
+    python -m scripts.compare_starts --photos PHOTOS --weights vgg16_features.pth --plot docs/starts.png
+
+Each style is trained once for every start and number of steps, each time with the whole schedule of that many steps,
+as a user would who has no time for more. Runs that are there already are not trained again. The full VGG-16 judges
+paintings of photos never trained on, on the scale ``loss=balanced``. The plot needs matplotlib
+(``pip install 'impasto[plots]'``).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from impasto.cli import main as impasto
+from impasto.learning.features import LossNetwork, load_loss_network
+from scripts.evaluate import UNCHANGED, judge, read_photos, summarise
+
+STEPS = {"base": (75, 225), "scratch": (225, 900)}
+WARM_UP = {"base": 10, "scratch": 30}
+COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+
+Totals = dict[str, dict[int, float]]
+"""The judge's total by start and steps."""
+
+
+def main() -> int:
+    """Train what is missing, judge it, print the table, draw the plot, and return the exit status."""
+    arguments = parse_arguments()
+    network = load_loss_network(arguments.loss_network, weights=arguments.weights)
+    network.to(memory_format=torch.channels_last)
+    photos = read_photos(arguments.photos, count=arguments.count, size=256)
+    runs = [(style, start, steps) for style in arguments.styles for start in STEPS for steps in STEPS[start]]
+    totals: dict[str, Totals] = {style: {start: {} for start in STEPS} for style in arguments.styles}
+    for style, start, steps in tqdm(runs, unit="run", disable=None):
+        run_dir = arguments.work / f"{style}_{start}_{steps}"
+        path = train(run_dir, style, start=start, steps=steps, options=arguments.options)
+        totals[style][start][steps] = total_of(path, photos, network)
+    print(as_table(totals))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({"photos": list(photos), "totals": totals}, indent=2))
+    if arguments.plot is not None:
+        draw(totals, arguments.plot)
+    return 0
+
+
+def train(run_dir: Path, style: str, *, start: str, steps: int, options: Sequence[str]) -> Path:
+    """Return the run folder of a style trained so, after training it where that was not done before."""
+    if not (run_dir / "contact_sheet.png").exists():
+        budget = [f"budget.steps={steps}", f"budget.warm_up={WARM_UP[start]}", f"budget.previews={steps}"]
+        status = impasto(["train", f"style={style}", f"init={start}", f"run_dir={run_dir}", *budget, *options])
+        if status != 0:
+            raise SystemExit(status)
+    return run_dir
+
+
+def total_of(path: Path, photos: dict[str, Tensor], network: LossNetwork) -> float:
+    """Return the judge's balanced total of a style, the mean over the photos."""
+    rows = summarise(judge(path, photos, network, versus=None, picture=None))
+    (total,) = (row.total for row in rows if row.scale == "balanced" and row.painter != UNCHANGED)
+    return total
+
+
+def as_table(totals: dict[str, Totals]) -> str:
+    """Return the totals as text, and what each style's last run from base has over its last from scratch."""
+    heads = [f"{start} {steps}" for start in STEPS for steps in STEPS[start]]
+    lines = [f"{'style':16} {' '.join(f'{head:>12}' for head in heads)}  last base / last scratch"]
+    for style, starts in totals.items():
+        values = " ".join(f"{starts[start][steps]:12.3f}" for start in STEPS for steps in STEPS[start])
+        lines.append(f"{style:16} {values}  {last(starts['base']) / last(starts['scratch']):.3f}")
+    return "\n".join(lines)
+
+
+def last(by_steps: dict[int, float]) -> float:
+    """Return the total of the longest training."""
+    return by_steps[max(by_steps)]
+
+
+def draw(totals: dict[str, Totals], path: Path) -> None:
+    """Write the plot: one colour for each style, a line from base and a broken one from scratch."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - not everybody has it
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for (style, starts), colour in zip(totals.items(), COLOURS, strict=False):
+        for start, line in (("base", "-"), ("scratch", "--")):
+            axes.plot(*points(starts[start]), f"o{line}", color=colour, label=f"{style}, from {start}")
+    axes.set(xlabel="steps of training (2 photos of 256 px)", ylabel="content + style + tv, judged by VGG-16")
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def points(by_steps: dict[int, float]) -> tuple[Sequence[int], Sequence[float]]:
+    """Return the steps and the totals, by steps."""
+    steps = sorted(by_steps)
+    return steps, [by_steps[number] for number in steps]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's values."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    styles = ("ink_hatching", "thick_oil", "watercolour")  # neither the base nor what that began with
+    parser.add_argument("options", nargs="*", help="options of train.py, for example data=folder data.root=DIR")
+    parser.add_argument("--styles", nargs="+", default=styles, help=f"default: {' '.join(styles)}")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
+    parser.add_argument("--count", type=int, default=16, help="photos to judge by (default: 16)")
+    parser.add_argument("--loss-network", default="vgg16", help="the judge (default: vgg16)")
+    parser.add_argument("--weights", type=Path, help="its weights (default: torch's hub cache, or a download)")
+    parser.add_argument("--work", type=Path, default=Path("runs/starts"), help="folder of the runs")
+    parser.add_argument("--json", type=Path, help="write the totals to this file")
+    parser.add_argument("--plot", type=Path, help="draw them to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

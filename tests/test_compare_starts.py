@@ -1,0 +1,53 @@
+"""Starts compared: what is trained, what is judged, and what is not trained again."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from impasto.style_file import load_style
+from scripts import compare_starts
+from tests.test_training import TINY
+
+
+@pytest.fixture
+def words(tmp_path: Path, slim_weights: Path) -> list[str]:
+    (tmp_path / "photos").mkdir()
+    Image.effect_noise((260, 270), 60).convert("RGB").save(tmp_path / "photos" / "noise.png")
+    options = [word for word in TINY if not word.startswith("budget.")]
+    options += ["budget.image_size=32", "budget.batch_size=1", f"loss_network.weights={slim_weights}"]
+    paths = ["--work", str(tmp_path), "--json", str(tmp_path / "totals.json"), "--plot", str(tmp_path / "plot.png")]
+    judge = ["--photos", str(tmp_path / "photos"), "--loss-network", "vgg16_slim"]
+    return [*options, "--styles", "mosaic", *judge, *paths]
+
+
+def test_every_start_is_trained_once_and_judged(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["compare_starts.py", *words])
+    monkeypatch.setattr(compare_starts, "STEPS", {"base": (1,), "scratch": (1, 2)})
+    monkeypatch.setattr(compare_starts, "WARM_UP", {"base": 0, "scratch": 0})
+    assert compare_starts.main() == 0
+    totals = json.loads((tmp_path / "totals.json").read_text())["totals"]["mosaic"]
+    assert totals["base"]["1"] == totals["scratch"]["1"], "width 4 has no base"
+    assert totals["scratch"]["2"] != totals["scratch"]["1"]
+    ratio = totals["base"]["1"] / totals["scratch"]["2"]
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"  {ratio:.3f}")
+    assert load_style(tmp_path / "mosaic_scratch_2").metadata["init"] == "scratch"
+    with Image.open(tmp_path / "plot.png") as plot:
+        assert plot.size == (770, 462)
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.safetensors")}
+    monkeypatch.setattr(sys, "argv", ["compare_starts.py", *words])  # Hydra had it
+    assert compare_starts.main() == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.safetensors")} == stamps
+
+
+def test_a_training_that_fails_ends_it(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["compare_starts.py", "data.root=nowhere", "data=folder", *words])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        compare_starts.main()
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: expected a folder")

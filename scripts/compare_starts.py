@@ -107,7 +107,7 @@ def points(by_steps: dict[int, float]) -> tuple[Sequence[int], Sequence[float]]:
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    styles = ("ink_hatching", "thick_oil", "watercolour")  # neither the base nor what that began with
+    styles = ("ink_hatching", "mosaic", "thick_oil", "watercolour")  # not the base
     parser.add_argument("options", nargs="*", help="options of train.py, for example data=folder data.root=DIR")
     parser.add_argument("--styles", nargs="+", default=styles, help=f"default: {' '.join(styles)}")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")

@@ -119,7 +119,8 @@ def photos_from(config: TrainConfig, *, sample: int) -> Iterator[Tensor]:
     """Return the endless batches (N, 3, H, W) in [0, 1] from that sample on."""
     photos = make_photos(config)
     photos.start = sample
-    return (photos.on_after_batch_transfer(batch, 0) for batch in photos.train_dataloader())
+    batches = (photos.on_before_batch_transfer(batch, 0) for batch in photos.train_dataloader())
+    return (photos.on_after_batch_transfer(batch, 0) for batch in batches)
 
 
 def learn(module: StyleModule, batches: Sequence[Tensor], *, rate: float, precision: Precision) -> float:

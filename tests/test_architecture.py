@@ -15,11 +15,12 @@ ROOMS = {
 }
 PROGRAMS = [*SOURCE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), ROOT / "train.py", ROOT / "stylize.py"]
 
-HALL = {"files", "images", "metadata", "transformer", "style_file"}
+HALL = {"files", "images", "photo_folder", "metadata", "transformer", "style_file"}
 LEARNING = {room for room in ROOMS if room.startswith("learning.")}
 MAY_SEE = {
     "files": set[str](),
     "images": {"files"},
+    "photo_folder": {"files", "images"},
     "transformer": set[str](),
     "metadata": set[str](),
     "style_file": {"files", "metadata", "transformer"},
@@ -27,7 +28,7 @@ MAY_SEE = {
     "learning.losses": set[str](),
     "learning.module": {"transformer", "learning.features", "learning.losses"},
     "learning.generated_photos": set[str](),
-    "learning.photos": {"images", "learning.generated_photos"},
+    "learning.photos": {"images", "photo_folder", "learning.generated_photos"},
     "learning.callbacks": {"images"},
     "learning.snapshot": {"learning.module"},
     "learning.faults": {"learning.module", "learning.snapshot", "learning.stopping"},
@@ -75,11 +76,13 @@ MAY_SEE = {
     "commands.optimize": ROOMS.keys() - {"cli"},
     "commands.export": {"style_file", "commands.judging", "painting.export"},
     "commands.import_model": {"commands.judging", "painting.import_model"},
+    "commands.check": {"photo_folder", "commands.judging"},
     "commands.features": ROOMS.keys() - {"cli"},
     "cli": {
         *("images", "learning.command", "painting.batch", "painting.outputs", "painting.painter"),
         *("painting.onnx_runtime", "painting.stylizer"),
         *("commands.optimize", "commands.features", "commands.export", "commands.import_model"),
+        "commands.check",
     },
     "__main__": {"cli"},
 }

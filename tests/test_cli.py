@@ -225,14 +225,14 @@ class TestBadInput:
     def test_a_misspelt_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stilize", "a.png"]) == 2
         assert error(capsys) == (
-            "error: expected a command (train, stylize, optimize, features, export, import), got 'stilize': "
+            "error: expected a command (train, stylize, optimize, features, export, import, check), got 'stilize': "
             "did you mean 'stylize'?"
         )
 
     def test_no_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 2
         assert error(capsys) == (
-            "error: expected a command (train, stylize, optimize, features, export, import), got none: "
+            "error: expected a command (train, stylize, optimize, features, export, import, check), got none: "
             "see impasto --help"
         )
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from impasto.learning import photos
-from impasto.learning.photos import EndlessSampler, PhotoCrops, PhotoDataModule, PhotoError
+from impasto.learning.photos import Batch, EndlessSampler, PhotoCrops, PhotoDataModule, PhotoError
 
 SIZE = 16
 workers_may_fork = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -265,7 +265,7 @@ class TestCrops:
         smooth = [crops([path], seed=seed)[0].float() for seed in range(20)]
         assert min(float(crop.std()) for crop in smooth) < 20  # the largest crops turn gray; picking pixels keeps 127
 
-    @pytest.mark.parametrize("size", [(1, 1), (1, 200), (300, 2), (SIZE - 1, SIZE - 1), (2000, 9)])
+    @pytest.mark.parametrize("size", [(2, 2), (2, 200), (300, 2), (SIZE - 1, SIZE - 1), (2000, 9)])
     def test_of_small_and_of_long_photos_are_enlarged(self, tmp_path: Path, size: tuple[int, int]) -> None:
         dataset = crops([paint(tmp_path / "a.png", (200, 100, 50), size=size)])
         for number in range(5):
@@ -274,8 +274,10 @@ class TestCrops:
 
     def test_of_a_pickled_dataset_are_the_same(self, tmp_path: Path) -> None:
         dataset = crops(paint_many(tmp_path, 5))
-        copy = pickle.loads(pickle.dumps(dataset))
+        # As they go to a loader worker where processes are not forked.
+        copy, batch = pickle.loads(pickle.dumps((dataset, dataset.batch)))
         assert all(torch.equal(dataset[number], copy[number]) for number in range(10))
+        assert batch.__self__ is copy, "or what the worker finds out were not told"
 
     def test_are_exposed_otherwise_by_the_share_asked_for(self, tmp_path: Path) -> None:
         files = [paint(tmp_path / "a.png", (200, 100, 50), size=(SIZE, SIZE))]
@@ -343,16 +345,46 @@ class TestMemory:
 
 
 class TestBrokenPhotos:
-    def test_are_replaced_counted_and_named_once(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_are_replaced_and_told_once(self, tmp_path: Path) -> None:
         good, bad = paint_many(tmp_path, 4), break_(tmp_path / "bad.png")
         dataset = crops([*good, bad])
         dataset.probe()
         shown = {int(dataset[number][0, 0, 0]) for number in range(40)}
         assert shown == {0, 1, 2, 3}
         assert dataset.skipped == {bad: broken_reason(bad)}
-        assert caplog.record_tuples == [
-            ("impasto.learning.photos", logging.WARNING, f"skipped photo 1: {broken_reason(bad)}")
-        ]
+        batch, news = dataset.batch([dataset[0], dataset[1]])
+        assert torch.equal(batch, torch.stack([dataset[0], dataset[1]]))
+        assert news == {bad: broken_reason(bad)}
+        assert dataset.take_news() == {}
+
+    @workers_may_fork
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_are_counted_once_and_the_first_ones_named(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int
+    ) -> None:
+        paint_many(tmp_path, 40)
+        for number in range(photos.NAMED + 3):
+            break_(tmp_path / f"bad{number}.png")
+        module = data_module(root=tmp_path, workers=workers, batch_size=8)
+        batches = iter(module.train_dataloader())
+        for _ in range(12):  # two rounds
+            module.on_before_batch_transfer(next(batches), 0)
+        bad = {f"bad{number}.png": broken_reason(tmp_path / f"bad{number}.png") for number in range(photos.NAMED + 3)}
+        assert module.skipped == bad
+        named = [f"skipped photo {i}: {reason}" for i, reason in enumerate(module.skipped.values(), start=1)]
+        last = f"skipped more than {photos.NAMED} photos: they are named in the list alone"
+        expected = [*named[: photos.NAMED], last]
+        assert caplog.record_tuples == [("impasto.learning.photos", logging.WARNING, line) for line in expected]
+
+    @workers_may_fork
+    def test_that_are_most_are_one_line_of_a_loader_worker_too(self, tmp_path: Path) -> None:
+        files = paint_many(tmp_path, 40)
+        module = data_module(root=tmp_path, workers=1)
+        module.crops.memory, module.crops._decoded = 0, {}
+        for path in files:
+            path.unlink()
+        with pytest.raises(PhotoError, match=r"^\d+ of the first \d+ photos cannot be read \(expected an [^\n]+DIR$"):
+            list(module.train_dataloader())
 
     def test_are_replaced_alike_in_any_order_of_reading(self, tmp_path: Path) -> None:
         files = [*paint_many(tmp_path, 8), *(break_(tmp_path / f"bad{number}.png") for number in range(3))]
@@ -446,9 +478,9 @@ def test_the_names_within_the_folder_and_those_of_a_step(tmp_path: Path) -> None
     assert data_module("samples").names() == list(photos.SAMPLES)
 
 
-def first_batches(loader: DataLoader[Tensor], count: int) -> Tensor:
+def first_batches(loader: DataLoader[Batch], count: int) -> Tensor:
     batches = iter(loader)
-    return torch.stack([next(batches) for _ in range(count)])
+    return torch.stack([next(batches)[0] for _ in range(count)])
 
 
 class TestTrainingBatches:
@@ -456,7 +488,7 @@ class TestTrainingBatches:
         paint(tmp_path / "a.png", (255, 0, 51))
         module = data_module(root=tmp_path, batch_size=3)
         module.crops.exposed_share = 0
-        batch = next(iter(module.train_dataloader()))
+        batch = module.on_before_batch_transfer(next(iter(module.train_dataloader())), 0)
         assert batch.shape == (3, 3, SIZE, SIZE)
         assert batch.dtype == torch.uint8
         images = module.on_after_batch_transfer(batch, 0)
@@ -483,16 +515,17 @@ class TestTrainingBatches:
     @workers_may_fork
     def test_outlive_a_ctrl_c_and_sigterm_in_a_worker(self, tmp_path: Path) -> None:
         paint_many(tmp_path, 3)
+        before = set(multiprocessing.active_children())
         batches = iter(data_module(root=tmp_path, workers=1).train_dataloader())
         next(batches)
-        (worker,) = multiprocessing.active_children()
+        (worker,) = set(multiprocessing.active_children()) - before
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGINT)
         os.kill(worker.pid, signal.SIGTERM)
         worker.join(0.3)
         assert worker.is_alive()
         for _ in range(10):  # more than were prepared already
-            assert next(batches).shape == (4, 3, SIZE, SIZE)
+            assert next(batches)[0].shape == (4, 3, SIZE, SIZE)
 
 
 class TestHeldOutPhotos:
@@ -509,6 +542,15 @@ class TestHeldOutPhotos:
         trained = {int(module.crops[number][0, 0, 0]) for number in range(60)}
         assert trained | set(held_out[:, 0, 0, 0].tolist()) == set(range(20))
         assert not trained & set(held_out[:, 0, 0, 0].tolist())
+
+    def test_that_vanish_during_training_are_still_validated_on(self, tmp_path: Path) -> None:
+        paint_many(tmp_path, 20)
+        module = data_module(root=tmp_path)
+        (before,) = module.val_dataloader()
+        for path in module.held_out:
+            path.unlink()
+        (after,) = module.val_dataloader()
+        assert torch.equal(after, before)
 
     def test_that_cannot_be_read_are_left_out(self, tmp_path: Path) -> None:
         paths = paint_many(tmp_path, 20)
@@ -528,8 +570,8 @@ class TestHeldOutPhotos:
             ((48, 480), (48, 144)),  # the middle of a high one
             ((40, 30), (40, 30)),
             ((5, 10), (16, 32)),
-            ((1, 1), (16, 16)),
-            ((3000, 1), (48, 16)),
+            ((2, 2), (16, 16)),
+            ((3000, 2), (48, 16)),
         ],
     )
     def test_are_previewed_at_a_size_that_can_be_painted(

@@ -1,7 +1,7 @@
 """The command ``impasto``: starts the two wings, and turns errors into one line and an exit status.
 
-Exit statuses: 0 done, 1 some of several pictures failed, 2 bad input, 130 interrupted. Nothing heavy is imported before
-a subcommand needs it.
+Exit statuses: 0 done, 1 some of several pictures failed or are damaged, 2 bad input, 130 interrupted. Nothing heavy is
+imported before a subcommand needs it.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import impasto
-from impasto.commands import export, features, import_model, optimize
+from impasto.commands import check, export, features, import_model, optimize
 
 if TYPE_CHECKING:
     from impasto.painting.outputs import Job
     from impasto.painting.painter import Painter
 
-COMMANDS = ("train", "stylize", "optimize", "features", "export", "import")
+COMMANDS = ("train", "stylize", "optimize", "features", "export", "import", "check")
 _STYLIZE_OPTIONS = (
     "--model",
     "--output",
@@ -40,7 +40,7 @@ _STYLIZE_OPTIONS = (
     "--help",
 )
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_MODULES = {"optimize": optimize, "features": features, "export": export, "import": import_model}
+_MODULES = {"optimize": optimize, "features": features, "export": export, "import": import_model, "check": check}
 _PACKAGES = {"onnx": "'impasto[export]'", "onnxruntime": "'impasto[export]'", "torch": "torch"}
 """What pip installs, for packages that not everybody has."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -44,6 +44,9 @@ ANIMATED_SUFFIXES = frozenset({".gif", ".webp"})
 WRITABLE_SUFFIXES = IMAGE_SUFFIXES & _WRITTEN
 """Endings, in lower case, that write_image knows."""
 
+THINNEST_PHOTO = 2
+"""Least side in px of a photo to train on: a crop of one pixel is of one colour, which gives infinite gradients."""
+
 _FORMATS = sorted({_KNOWN[suffix] for suffix in IMAGE_SUFFIXES})  # others, such as EPS, are programs to be run
 
 
@@ -67,9 +70,24 @@ def read_pixels(path: Path, *, at_least: int) -> "Tensor":
     """Return a training photo fast: uint8 (3, H, W), upright, transparent parts on white.
 
     A JPEG is decoded at 1/2, 1/4 or 1/8 of its size when both sides then keep ``at_least`` px; nothing is enlarged.
-    Colour profiles are left out: their slight shift does not matter to training. Raises as read_image does.
+    Colour profiles are left out: their slight shift does not matter to training. Raises as read_image does, and
+    ImageFileError for a photo of less than 2 px on a side.
     """
-    return _to_tensor(_on_white(decode(path, at_least=at_least), with_profile=False))
+    return _to_tensor(decode_photo(path, at_least=at_least))
+
+
+def decode_photo(path: Path, *, at_least: int) -> Image.Image:
+    """Return what read_pixels does as a Pillow image in mode RGB; raises as it does."""
+    with opened(path) as file:
+        width, height = file.size
+        file.draft("RGB", (at_least, at_least))
+        photo = upright(file)
+    if min(width, height) < THINNEST_PHOTO:
+        raise ImageFileError(
+            f"expected a photo of at least {THINNEST_PHOTO} x {THINNEST_PHOTO} px, got {width} x {height} px in "
+            f"{str(path)!r}: leave it out"
+        )
+    return _on_white(photo, with_profile=False)
 
 
 def to_float(pixels: "Tensor") -> "Tensor":
@@ -242,14 +260,9 @@ def limit_pixels(most: int) -> None:
     Image.MAX_IMAGE_PIXELS = most // 2  # it warns above its limit and refuses above twice that
 
 
-def decode(path: Path, *, at_least: int | None = None) -> Image.Image:
-    """Return the first frame, upright, in the file's own mode but with 16 bits at most. Raises as read_image does.
-
-    ``at_least`` lets a JPEG be decoded smaller, as in read_pixels.
-    """
+def decode(path: Path) -> Image.Image:
+    """Return the first frame, upright, in the file's own mode but with 16 bits at most. Raises as read_image does."""
     with opened(path) as file:
-        if at_least is not None:
-            file.draft("RGB", (at_least, at_least))
         return upright(file)
 
 
@@ -363,6 +376,7 @@ __all__ = [
     "check_writable",
     "contact_sheet",
     "decode",
+    "decode_photo",
     "encode",
     "find_alpha",
     "find_images",

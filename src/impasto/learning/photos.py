@@ -9,10 +9,10 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from impasto.images import find_images, read_pixels, to_float
+from impasto.images import read_pixels, to_float
 from impasto.learning.generated_photos import dead_leaves
+from impasto.photo_folder import UNREADABLE, PhotoError, find_photos
 
 SAMPLES = ("astronaut.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg")
 """Colour photographs that scikit-image installs, to train on."""
@@ -44,12 +45,14 @@ LONGEST_PREVIEW = 3
 EXPOSED_SHARE = 0.25
 """Of the crops whose exposure is changed: where lights and darks are seldom flat, a style leaves them smooth blobs."""
 
+NAMED = 5
+"""Skipped photos that are named while training goes on; all are named in the list at its end."""
+
+Batch = tuple[Tensor, dict[Path, str]]
+"""Samples, uint8 (N, 3, size, size), and why photos that were tried for them and not before cannot be read."""
+
 _PROBED = 16  # photos read before it is judged whether most are bad
 _log = logging.getLogger(__name__)
-
-
-class PhotoError(ValueError):
-    """A source of photos that cannot be trained on."""
 
 
 # ---- where photos come from -------------------------------------------------------------------------------------
@@ -71,7 +74,7 @@ def folder_photos(root: Path, *, seed: int) -> tuple[list[Path], list[Path]]:
         PhotoError: there is no image.
         FileNotFoundError: there is no folder.
     """
-    return hold_out(_images_in(root), seed=seed)
+    return hold_out(find_photos(root), seed=seed)
 
 
 def coco_photos(root: Path, *, seed: int) -> tuple[list[Path], list[Path]]:
@@ -89,7 +92,7 @@ def coco_photos(root: Path, *, seed: int) -> tuple[list[Path], list[Path]]:
             f"expected one of {', '.join(COCO_FOLDERS)} in {str(root)!r}, found none: name COCO's folder with "
             "data.root=DIR, fetch it with scripts/download_coco.py, or use data=folder"
         )
-    photos = _images_in(folder)
+    photos = find_photos(folder)
     folder = folder.absolute()
     annotations = folder.parent / "annotations" / f"instances_{folder.name}.json"
     if annotations.is_file():
@@ -101,15 +104,6 @@ def coco_photos(root: Path, *, seed: int) -> tuple[list[Path], list[Path]]:
                 f"{len(listed)}: fetch the photos again, or move the file away to train on every image"
             )
     return hold_out(photos, seed=seed)
-
-
-def _images_in(folder: Path) -> list[Path]:
-    if folder.exists() and not folder.is_dir():
-        raise PhotoError(f"expected a folder of photos, got the file {str(folder)!r}: name the folder it is in")
-    photos = find_images(folder)
-    if not photos:
-        raise PhotoError(f"expected photos in {str(folder)!r}, found no image file: name another folder")
-    return photos
 
 
 def _listed_names(annotations: Path) -> set[str]:
@@ -172,6 +166,7 @@ class PhotoCrops(Dataset[Tensor]):
         self.exposed_share = exposed_share
         self.generated_share = 0.0 if not generated else generated_share if files else 1.0
         self.skipped: dict[Path, str] = {}
+        self._news: dict[Path, str] = {}
         self._decoded: dict[Path, Tensor] = {}
         self._sound: set[Path] = set()
         self._round: tuple[int, NDArray[np.int64]] | None = None
@@ -185,6 +180,15 @@ class PhotoCrops(Dataset[Tensor]):
         random = np.random.default_rng([self.seed, number])
         _, pixels = self._picture(number, random)
         return self._crop(pixels, random)
+
+    def batch(self, samples: list[Tensor]) -> Batch:
+        """Return samples as one batch, with what was found out since the last one: each loader worker has its own."""
+        return default_collate(samples), self.take_news()
+
+    def take_news(self) -> dict[Path, str]:
+        """Return why photos cannot be read that were found out since this was last asked."""
+        news, self._news = self._news, {}
+        return news
 
     def name_of(self, number: int) -> str:
         """Return the path of the photo that sample ``number`` is cut from, or what is generated for it."""
@@ -235,10 +239,9 @@ class PhotoCrops(Dataset[Tensor]):
             return None
         try:
             pixels = _shrink(read_pixels(path, at_least=LARGEST_CROP * self.size), LARGEST_CROP * self.size)
-        except (ValueError, OSError) as error:
-            self.skipped[path] = str(error)
+        except UNREADABLE as error:
+            self.skipped[path] = self._news[path] = str(error)
             self._sound.discard(path)
-            _log.warning("skipped photo %d: %s", len(self.skipped), error)
             self._check_most()
             return None
         self._sound.add(path)
@@ -325,7 +328,7 @@ class PhotoDataModule(LightningDataModule):
     """Batches (N, 3, size, size) in [0, 1] for training, and fixed held-out photos for validation and previews.
 
     ``source`` is ``samples``, ``folder`` or ``coco``; the last two need ``root``. ``start`` is the sample number to
-    begin with.
+    begin with. ``skipped`` holds why photos could not be read so far, by their name within ``root``.
     """
 
     def __init__(
@@ -345,8 +348,10 @@ class PhotoDataModule(LightningDataModule):
         self.source, self.root, self.seed = source, root, seed
         self.image_size, self.batch_size, self.workers = image_size, batch_size, workers
         self.generated, self.generated_share, self.start = generated, generated_share, start
+        self.skipped: dict[str, str] = {}
         self.crops: PhotoCrops
         self.held_out: list[Path]
+        self._centres: list[Tensor]
 
     def setup(self, stage: str) -> None:
         """Find the photos, once; raises PhotoError or FileNotFoundError where there is nothing to train on."""
@@ -369,6 +374,9 @@ class PhotoDataModule(LightningDataModule):
         self.crops.probe()
         # A photo that cannot be read cannot be a preview either.
         self.held_out = [path for path in self.held_out if self.crops.is_sound(path)] or self.crops.some_sound()
+        self._note(self.crops.take_news())
+        # Read now: they may be gone when the training ends.
+        self._centres = [self._centre(path) for path in self.held_out]
 
     def _find(self) -> tuple[list[Path], list[Path]]:
         if self.source == "samples":
@@ -378,12 +386,16 @@ class PhotoDataModule(LightningDataModule):
         find = {"folder": folder_photos, "coco": coco_photos}[self.source]
         return find(self.root, seed=self.seed)
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def _centre(self, path: Path) -> Tensor:
+        return centre_crop(read_pixels(path, at_least=self.image_size), self.image_size)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
         """Return the endless batches, uint8, from sample ``start`` on."""
         return DataLoader(
-            self.crops,
+            self.crops,  # type: ignore[arg-type] # it is of samples, the loader of batches
             batch_size=self.batch_size,
             sampler=EndlessSampler(self.start),
+            collate_fn=self.crops.batch,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -392,8 +404,34 @@ class PhotoDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """Return the held-out photos' centres, uint8, in batches."""
-        crops = [centre_crop(read_pixels(path, at_least=self.image_size), self.image_size) for path in self.held_out]
-        return DataLoader(crops, batch_size=self.batch_size)  # type: ignore[arg-type]
+        return DataLoader(self._centres, batch_size=self.batch_size)  # type: ignore[arg-type]
+
+    def on_before_batch_transfer(self, batch: Batch | Tensor, dataloader_idx: int) -> Tensor:
+        """Return the samples alone; which photos could not be read for them is noted in ``skipped``."""
+        del dataloader_idx
+        if isinstance(batch, Tensor):
+            return batch
+        samples, skipped = batch
+        self._note(skipped)
+        return samples
+
+    def _note(self, skipped: Mapping[Path, str]) -> None:
+        for path, reason in skipped.items():
+            if (name := self._name(path)) in self.skipped:
+                continue
+            self.skipped[name] = reason
+            if len(self.skipped) <= NAMED:
+                _log.warning("skipped photo %d: %s", len(self.skipped), reason)
+            elif len(self.skipped) == NAMED + 1:
+                _log.warning("skipped more than %d photos: they are named in the list alone", NAMED)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"skipped": dict(self.skipped)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Add what an earlier run has kept."""
+        self.skipped = {**state_dict.get("skipped", {}), **self.skipped}
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
         """Return the batch in [0, 1]; bytes travel to the device, four times fewer."""
@@ -420,8 +458,10 @@ class PhotoDataModule(LightningDataModule):
 
     def names(self) -> list[str]:
         """Return the names, within their folder, of the files to train on: with the seed they fix the samples."""
-        root = self.root
-        return [os.path.relpath(path, root) if root is not None else path.name for path in self.crops.files]
+        return [self._name(path) for path in self.crops.files]
+
+    def _name(self, path: Path) -> str:
+        return os.path.relpath(path, self.root) if self.root is not None else path.name
 
     def describe(self) -> str:
         """Return one line that says what is trained on."""

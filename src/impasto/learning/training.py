@@ -39,6 +39,7 @@ from impasto.learning.run_folder import (
 )
 from impasto.learning.snapshot import count_steps_from
 from impasto.learning.stopping import Stopped, Stops, fit
+from impasto.photo_folder import write_list
 from impasto.style_file import SHIPPED, load_style, save_style
 from impasto.transformer import TransformerNet, count_parameters, find_device
 
@@ -51,15 +52,19 @@ BASE, BASE_WIDTH = SHIPPED / "weeping_woman.safetensors", 16
 LOG_EVERY = 10
 """Steps between two rows of TensorBoard's curves."""
 
+SKIPPED = "skipped.txt"
+"""Name of the list of photos that cannot be read, in a run folder."""
+
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where the finished style is, its losses on held-out photos, and what the time went into."""
+    """Where the style is, its losses on held-out photos, what the time went into, and how many photos were damaged."""
 
     style_file: Path
     contact_sheet: Path
     losses: dict[str, float]
     seconds: dict[str, float]
+    skipped: int
 
 
 def run(config: TrainConfig, *, command: str = "the same command with resume=true") -> int:
@@ -74,14 +79,21 @@ def run(config: TrainConfig, *, command: str = "the same command with resume=tru
         return stopped.status
     losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
     spent = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in result.seconds.items())
+    skipped = f"skipped        {_describe_skipped(result)}\n" if result.skipped > 0 else ""
     print(
         f"\nstyle file     {result.style_file}\n"
         f"contact sheet  {result.contact_sheet}\n"
         f"final losses   {losses} (on held-out photos)\n"
         f"time           {_minutes(sum(result.seconds.values()))} ({spent})\n"
+        f"{skipped}"
         f"next           python stylize.py --model {result.style_file.parent} photo.jpg"
     )
     return 0
+
+
+def _describe_skipped(result: TrainingResult) -> str:
+    photos = f"{result.skipped:,} photo{'' if result.skipped == 1 else 's'}"
+    return f"{photos} that cannot be read, listed in {result.style_file.with_name(SKIPPED)}"
 
 
 def describe_stop(config: TrainConfig, stopped: Stopped, *, command: str) -> str:
@@ -265,18 +277,26 @@ def go_on(
             f"many, got {config.budget.steps}: raise it, or leave out resume=true to begin anew"
         )
     module.go_on_from(earlier)
+    photos.load_state_dict(earlier.get(type(photos).__qualname__, {}))
     photos.start = taken * config.budget.batch_size
 
 
 def save_state(parts: Parts) -> SaveState:
-    """Return what keeps the checkpoint and the style file of a run folder up to date."""
+    """Return what keeps the checkpoint, the style file and the list of skipped photos of a run folder up to date."""
     path, module = style_file(parts.config), parts.module
 
     def save_style_so_far() -> None:
         save_style(path, module.average, metadata=module.describe())
+        list_skipped(parts)
 
     every = to_seconds("save_every", parts.config.save_every)
     return SaveState(path.with_name(CHECKPOINT), every=every, facts=parts.facts, also=save_style_so_far)
+
+
+def list_skipped(parts: Parts) -> None:
+    """Write which photos could not be read so far, if any, into the run folder."""
+    if parts.photos.skipped:
+        write_list(style_file(parts.config).with_name(SKIPPED), parts.photos.skipped)
 
 
 def style_file(config: TrainConfig) -> Path:
@@ -419,9 +439,10 @@ def export(parts: Parts, *, times: Sequence[float]) -> TrainingResult:
     save_style(path, module.average, metadata={**module.describe(), "losses": losses})
     sheet = path.with_name("contact_sheet.png")
     write_image(sheet, parts.previews.sheet(module, height=384))
+    list_skipped(parts)
     spans = (end - begin for begin, end in pairwise([*times, time.perf_counter()]))
     seconds = dict(zip(("preparation", "steps and previews", "results"), spans, strict=True))
-    return TrainingResult(path, sheet, losses, seconds)
+    return TrainingResult(path, sheet, losses, seconds, skipped=len(parts.photos.skipped))
 
 
 def measure_losses(module: StyleModule, photos: PhotoDataModule) -> dict[str, float]:

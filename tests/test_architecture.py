@@ -15,15 +15,16 @@ ROOMS = {
 }
 PROGRAMS = [*SOURCE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), ROOT / "train.py", ROOT / "stylize.py"]
 
-HALL = {"files", "images", "metadata", "transformer", "style_file"}
+HALL = {"files", "images", "metadata", "torch_files", "transformer", "style_file"}
 LEARNING = {room for room in ROOMS if room.startswith("learning.")}
 MAY_SEE = {
     "files": set[str](),
     "images": {"files"},
     "transformer": set[str](),
     "metadata": set[str](),
-    "style_file": {"files", "metadata", "transformer"},
-    "learning.features": set[str](),
+    "torch_files": set[str](),
+    "style_file": {"files", "metadata", "torch_files", "transformer"},
+    "learning.features": {"torch_files"},
     "learning.losses": set[str](),
     "learning.module": {"transformer", "learning.features", "learning.losses"},
     "learning.generated_photos": set[str](),
@@ -69,15 +70,15 @@ MAY_SEE = {
     },
     "painting.onnx_runtime": {"metadata", "painting.painter", "painting.pictures"},
     "painting.export": {"files", "metadata", "style_file", "transformer"},
-    "painting.import_model": {"style_file", "transformer"},
+    "painting.import_model": {"style_file", "torch_files", "transformer"},
     "commands.judging": {"images", "transformer", "learning.features"},
-    "commands.record": {"images", "learning.optimization", "painting.blending"},
+    "commands.record": {"files", "images", "learning.optimization", "painting.blending"},
     "commands.optimize": ROOMS.keys() - {"cli"},
     "commands.export": {"style_file", "commands.judging", "painting.export"},
     "commands.import_model": {"commands.judging", "painting.import_model"},
     "commands.features": ROOMS.keys() - {"cli"},
     "cli": {
-        *("images", "learning.command", "painting.batch", "painting.outputs", "painting.painter"),
+        *("files", "images", "learning.command", "painting.batch", "painting.outputs", "painting.painter"),
         *("painting.onnx_runtime", "painting.stylizer"),
         *("commands.optimize", "commands.features", "commands.export", "commands.import_model"),
     },

@@ -234,8 +234,9 @@ class TestRefusals:
             (
                 lambda path: path.write_bytes(path.read_bytes()[:-100]),
                 (
-                    "expected a whole Lightning checkpoint, got a damaged or other file in 'spoilt/last.ckpt': "
-                    "give an earlier checkpoint or train the style again"
+                    "expected a whole file of plain values and tensors, got a damaged one, another kind, or one that "
+                    "could run code: 'spoilt/last.ckpt' was not used; give an earlier checkpoint or train the style "
+                    "again"
                 ),
             ),
             (

@@ -32,6 +32,7 @@ from impasto.learning.run_folder import (
     CHECKPOINT,
     Facts,
     SaveState,
+    check_fits,
     check_same,
     earlier_run,
     new_run_dir,
@@ -270,6 +271,7 @@ def go_on(
         ValueError: an option is another one than that run's, or it has taken more steps than are asked for.
     """
     check_same(Path(config.run_dir), began=earlier["facts"], now=facts)
+    check_fits(Path(config.run_dir), earlier, module)
     taken = earlier["global_step"]
     if taken > config.budget.steps:
         raise ValueError(

@@ -279,7 +279,8 @@ class TestBadInput:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert error(capsys) == (
-            "error: no space left to write (File too large): free some and run again; no half-written file is left"
+            "error: no space left to write 'painted/a_zigzag.png' (File too large): free some and run again; "
+            "no half-written file is left"
         )
         assert os.listdir("painted") == []
 

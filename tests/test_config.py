@@ -369,6 +369,31 @@ class TestOwnStyles:
         words = self.write(folder, name="mine", image="mine.jpg", _target_="os.abort")
         assert error_of(*words) == "there is no option 'style._target_': did you mean 'style.image'? see --help"
 
+    @pytest.mark.parametrize(
+        ("content", "found"),
+        [
+            (b"name: [1", "while parsing a flow sequence in "),
+            (b"name: !!python/object/apply:os.abort []", "could not determine a constructor for the tag "),
+            (b"name: \xff", "'utf-8' codec can't decode byte 0xff in position 6: invalid start byte"),
+            (b"name: " + b"[" * 5000, "maximum recursion depth exceeded"),
+        ],
+    )
+    def test_files_that_are_no_plain_yaml(self, folder: Path, content: bytes, found: str) -> None:
+        (folder / "style" / "mine.yaml").write_bytes(content)
+        said = error_of("--config-dir", str(folder), "style=mine")
+        message = "expected YAML of plain values in the files of --config-dir, got something else: "
+        assert said.startswith(message + found)
+        assert "\n" not in said
+
+    @pytest.mark.parametrize("content", ["a: &a [x]\nb: *a\n", "name: x" + " " * 100_000])
+    def test_a_file_that_could_fill_the_memory(self, folder: Path, content: str) -> None:
+        path = folder / "style" / "mine.yaml"
+        path.write_text(content)
+        for words in (("--config-dir", str(folder)), (f"--config-dir={folder}",)):
+            assert error_of(*words, "style=mine") == (
+                f"expected a config of a few plain values, without aliases (*name), got {str(path)!r}"
+            )
+
     def test_a_misspelt_option_in_it(self, folder: Path) -> None:
         words = self.write(folder, name="mine", image="mine.jpg", strenght=2)
         assert error_of(*words) == "there is no option 'style.strenght': did you mean 'style.strength'? see --help"

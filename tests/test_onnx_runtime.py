@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from impasto.cli import main
@@ -116,6 +116,28 @@ class TestBadInput:
             onnx.save(made, path)
             with pytest.raises(StyleFileError, match=f"^{re.escape(self.damaged(path))}$"):
                 OnnxPainter(path).paint(pixels("uint8"), Look())
+
+    @pytest.mark.parametrize("place", ["../weights.bin", "{folder}/weights.bin"])
+    def test_weights_outside_of_its_folder(self, model: Path, place: str) -> None:
+        """ONNX files may name another file that holds their weights."""
+        loaded = onnx.load(model)
+        weights = next(each for each in loaded.graph.initializer if len(each.raw_data) > 500)
+        (model.parent.parent / "weights.bin").write_bytes(weights.raw_data)
+        weights.ClearField("raw_data")
+        weights.data_location = TensorProto.EXTERNAL
+        weights.external_data.add(key="location", value=place.format(folder=model.parent.parent))
+        model.write_bytes(loaded.SerializeToString())
+        self.refuse(model, self.damaged(model))
+
+    def test_a_graph_that_fails_when_it_paints(self, model: Path) -> None:
+        loaded = onnx.load(model)
+        loaded.graph.initializer.add().CopyFrom(numpy_helper.from_array(np.array([10**6] * 3), "sides"))
+        loaded.graph.node[-1].output[0] = "almost"
+        loaded.graph.node.add().CopyFrom(helper.make_node("ConstantOfShape", ["sides"], ["huge"]))
+        loaded.graph.node.add().CopyFrom(helper.make_node("Add", ["almost", "huge"], ["painted"]))
+        model.write_bytes(loaded.SerializeToString())
+        with pytest.raises(StyleFileError, match=f"^{re.escape(self.damaged(model))}$"):
+            OnnxPainter(model).paint(pixels("uint8"), Look())
 
     def test_another_device(self, model: Path) -> None:
         message = "expected the device auto or cpu for an ONNX file, got 'cuda': give the style file for others"

@@ -52,6 +52,16 @@ def train(tmp_path_factory: pytest.TempPathFactory, slim_weights: Path) -> Itera
         yield Train(slim_weights)
 
 
+def change(path: Path, **parts: Any) -> None:
+    torch.save(torch.load(path, weights_only=True) | parts, path)
+
+
+UNFIT = (
+    "expected a checkpoint of the run in 'spoilt', got one whose parts do not fit its network: "
+    "leave out resume=true to begin anew"
+)
+
+
 def draw(path: Path, *, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (40, 44, 3), np.uint8)
     Image.fromarray(pixels).save(path)
@@ -234,8 +244,9 @@ class TestRefusals:
             (
                 lambda path: path.write_bytes(path.read_bytes()[:-100]),
                 (
-                    "expected a whole Lightning checkpoint, got a damaged or other file in 'spoilt/last.ckpt': "
-                    "give an earlier checkpoint or train the style again"
+                    "expected a whole file of plain values and tensors, got a damaged one, another kind, or one that "
+                    "could run code: 'spoilt/last.ckpt' was not used; give an earlier checkpoint or train the style "
+                    "again"
                 ),
             ),
             (
@@ -245,8 +256,18 @@ class TestRefusals:
                     "'spoilt/last.ckpt': leave out resume=true to begin anew"
                 ),
             ),
+            (
+                lambda path: change(path, facts=[]),
+                (
+                    "expected a run to resume, got a checkpoint of another program or of an earlier impasto in "
+                    "'spoilt/last.ckpt': leave out resume=true to begin anew"
+                ),
+            ),
+            (lambda path: change(path, state_dict={}), UNFIT),
+            (lambda path: change(path, optimizer_states=[{"state": {0: {"exp_avg": torch.zeros(9)}}}]), UNFIT),
+            (lambda path: change(path, faults={"many": 1}), UNFIT),
         ],
-        ids=["damaged", "another program's"],
+        ids=["damaged", "another program's", "of other types", "other weights", "other momenta", "other counts"],
     )
     def test_a_checkpoint_that_cannot_be_used(
         self,

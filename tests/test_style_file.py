@@ -150,6 +150,13 @@ class TestShipped:
         assert load_style(Path("mosaic")).name == "zigzag"
 
 
+def refused(path: Path) -> str:
+    return (
+        "expected a whole file of plain values and tensors, got a damaged one, another kind, or one that could run "
+        f"code: {str(path)!r} was not used; give an earlier checkpoint or train the style again"
+    )
+
+
 class TestDamaged:
     @pytest.mark.parametrize("content", [b"", b"a letter to a friend", b"PK\3\4 a zip"])
     def test_something_else(self, tmp_path: Path, content: bytes) -> None:
@@ -176,20 +183,12 @@ class TestDamaged:
         whole = path.read_bytes()
         for content in (whole[: len(whole) // 2], b"a letter", b"", whole[:2000] + bytes(2000) + whole[4000:]):
             path.write_bytes(content)
-            message = (
-                f"expected a whole Lightning checkpoint, got a damaged or other file in {str(path)!r}: "
-                "give an earlier checkpoint or train the style again"
-            )
-            expect(path, message)
+            expect(path, refused(path))
 
     def test_a_checkpoint_that_could_run_code(self, tmp_path: Path) -> None:
         path = tmp_path / "last.ckpt"
         torch.save({"state_dict": {}, "impasto": Path("a")}, path)
-        message = (
-            f"expected a checkpoint of plain data, got one that could run code: {str(path)!r} was not loaded; "
-            "give a checkpoint that impasto has written"
-        )
-        expect(path, message)
+        expect(path, refused(path))
 
 
 class TestForeign:

@@ -440,6 +440,7 @@ def test_a_full_disk_ends_with_one_line_and_leaves_nothing_half_written(tmp_path
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "error: no space left to write (File too large): free some and run again; no half-written file is left"
+        "error: no space left to write 'runs/mosaic/last.ckpt' (File too large): free some and run again; "
+        "no half-written file is left"
     )
     assert names_in(tmp_path / "runs" / "mosaic") == ["config.yaml", "events.out.tfevents"]

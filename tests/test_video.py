@@ -317,7 +317,8 @@ class TestInterrupted:
             assert stylize("a.mp4", "--output", "b.mp4") == 2
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert capsys.readouterr().err.startswith("error: no space left to write (File too large): free some and run ")
+        line = "error: no space left to write 'b.mp4' (File too large): free some and run again; "
+        assert capsys.readouterr().err.startswith(line)
         assert not Path("b.mp4").exists()
 
 

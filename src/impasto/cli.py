@@ -6,7 +6,6 @@ imported before a subcommand needs it.
 
 import argparse
 import difflib
-import errno
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import impasto
 from impasto.commands import check, export, features, import_model, optimize
+from impasto.files import NO_SPACE
 
 if TYPE_CHECKING:
     from impasto.painting.outputs import Job
@@ -43,7 +43,6 @@ _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _MODULES = {"optimize": optimize, "features": features, "export": export, "import": import_model, "check": check}
 _PACKAGES = {"onnx": "'impasto[export]'", "onnxruntime": "'impasto[export]'", "torch": "torch"}
 """What pip installs, for packages that not everybody has."""
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -271,9 +270,10 @@ def _advice(word: str, known: Sequence[str]) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         left = _note(error) or "no half-written file is left"
-        return f"no space left to write ({error.strerror}): free some and run again; {left}"
+        place = f" {str(error.filename)!r}" if error.filename else ""
+        return f"no space left to write{place} ({error.strerror}): free some and run again; {left}"
     line = " ".join(str(error).splitlines())
     if isinstance(error, OSError) and error.strerror:
         line = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror

@@ -1,11 +1,16 @@
 """Files written whole or not at all: a full disk or a Ctrl-C never leaves half a file behind."""
 
+import errno
 import os
 import re
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a disk, a quota or a limit that is full."""
 
 
 @contextmanager
@@ -16,6 +21,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Raises:
         ValueError: ``path`` is a folder, or a device.
+        OSError: the disk is full, which then names ``path``, or the folder cannot be written.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"expected a file to write, got the folder or device {str(path)!r}: choose another name")
@@ -26,6 +32,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield temporary
         flush_to_disk(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            error.filename = str(path)  # a write that fails names no file, or a temporary one
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,4 +53,10 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-__all__ = ["flush_to_disk", "remove_leftovers", "written_whole"]
+def leave_disk_errors_to_the_main_thread(failure: threading.ExceptHookArgs) -> None:
+    """Say nothing of a full disk in TensorBoard's writer thread, which raises the error again in the main thread."""
+    if not issubclass(failure.exc_type, OSError):
+        threading.__excepthook__(failure)
+
+
+__all__ = ["NO_SPACE", "flush_to_disk", "leave_disk_errors_to_the_main_thread", "remove_leftovers", "written_whole"]

@@ -1,6 +1,7 @@
 """What a style says of itself, in style files, checkpoints and ONNX files alike: plain JSON, checked before use."""
 
 import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def parse_metadata(path: Path, fields: Mapping[str, str] | None) -> dict[str, An
         raise foreign(path)
     try:
         metadata = json.loads(fields[METADATA_FIELD])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # a thousand brackets are deep enough for that
         raise foreign(path) from error
     return check_metadata(path, metadata)
 
@@ -41,17 +42,19 @@ def check_metadata(path: Path, metadata: object) -> dict[str, Any]:
     version, width, name = (metadata.get(key) for key in ("format_version", "width", "style"))
     if type(version) is not int or version != FORMAT_VERSION:
         raise StyleFileError(
-            f"expected format_version {FORMAT_VERSION}, got {version!r} in {str(path)!r}: "
+            f"expected format_version {FORMAT_VERSION}, got {reprlib.repr(version)} in {str(path)!r}: "
             "use the version of impasto that wrote it, or a newer one"
         )
     if type(width) is not int or not 1 <= width <= LARGEST_WIDTH:
         raise StyleFileError(
-            f"expected a width of 1 to {LARGEST_WIDTH}, got {width!r} in {str(path)!r}: train the style again"
+            f"expected a width of 1 to {LARGEST_WIDTH}, got {reprlib.repr(width)} in {str(path)!r}: "
+            "train the style again"
         )
     # It becomes part of file names, and must not lead to another folder.
     if not isinstance(name, str) or not _fits_file_name(name):
         raise StyleFileError(
-            f"expected a style name that can be part of a file name, got {name!r} in {str(path)!r}: rename the style"
+            f"expected a style name that can be part of a file name, got {reprlib.repr(name)} in "
+            f"{str(path)!r}: rename the style"
         )
     return dict(metadata)
 

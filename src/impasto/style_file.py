@@ -6,8 +6,7 @@ one metadata field ``impasto`` that holds JSON. Files made elsewhere are checked
 
 import difflib
 import json
-import pickle
-import zipfile
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -29,11 +28,14 @@ from impasto.metadata import (
     foreign,
     parse_metadata,
 )
+from impasto.torch_files import read_torch_file
 from impasto.transformer import TransformerNet
 
 SHIPPED = Path(str(resources.files("impasto.assets"))) / "trained"
 """The folder of the trained styles that come with impasto, ``NAME.safetensors``."""
 _AVERAGE = "average."
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Of weights, by their names in safetensors files."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -141,7 +143,8 @@ def _load_style_file(path: Path) -> Style:
         with safe_open(path, framework="pt") as file:
             metadata = parse_metadata(path, file.metadata())
             # From the header alone, before any tensor takes memory.
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            shapes = {key: tuple(part.get_shape()) for key, part in parts.items() if part.get_dtype() in _DTYPES}
             _check_shapes(path, shapes, width=metadata["width"])
             return _build(path, metadata, {key: file.get_tensor(key) for key in shapes})
     except SafetensorError as error:
@@ -161,44 +164,23 @@ def _load_checkpoint(path: Path) -> Style:
         raise foreign(path)
     metadata = check_metadata(path, checkpoint.get(METADATA_FIELD))
     state = checkpoint["state_dict"].items()
-    weights = {str(key).removeprefix(_AVERAGE): value for key, value in state if str(key).startswith(_AVERAGE)}
+    named = {key: value for key, value in state if isinstance(key, str)}
+    weights = {key.removeprefix(_AVERAGE): value for key, value in named.items() if key.startswith(_AVERAGE)}
     _check_shapes(path, _shapes(weights), width=metadata["width"])
     return _build(path, metadata, weights)
 
 
 def read_checkpoint(path: Path) -> object:
-    """Return what a checkpoint holds, on the CPU, made of plain data and tensors only.
-
-    Raises:
-        StyleFileError: the file is damaged, or reading it could run code.
-    """
-    damaged = StyleFileError(
-        f"expected a whole Lightning checkpoint, got a damaged or other file in {str(path)!r}: "
-        "give an earlier checkpoint or train the style again"
-    )
-    if not _is_sound_zip(path):
-        raise damaged
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise StyleFileError(
-            f"expected a checkpoint of plain data, got one that could run code: {str(path)!r} was not loaded; "
-            "give a checkpoint that impasto has written"
-        ) from error
-    except Exception as error:  # Damaged bytes bring the reader to errors of many types.
-        raise damaged from error
-
-
-def _is_sound_zip(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None  # compares the checksums
-    except zipfile.BadZipFile:
-        return False
+    """Return what a checkpoint holds, on the CPU; raises StyleFileError as read_torch_file does."""
+    return read_torch_file(path, error=StyleFileError, advice="give an earlier checkpoint or train the style again")
 
 
 def _shapes(weights: Mapping[str, object]) -> Shapes:
-    return {key: tuple(value.shape) for key, value in weights.items() if isinstance(value, Tensor)}
+    return {
+        key: tuple(value.shape)
+        for key, value in weights.items()
+        if isinstance(value, Tensor) and value.dtype in _DTYPES.values()
+    }
 
 
 def _check_shapes(path: Path, shapes: Shapes, *, width: int) -> None:
@@ -209,7 +191,7 @@ def _check_shapes(path: Path, shapes: Shapes, *, width: int) -> None:
         key = wrong[0]
         raise StyleFileError(
             f"expected the weights of a network of width {width} in {str(path)!r}, got {len(wrong)} that differ, "
-            f"the first {key!r} ({expected.get(key, 'not expected')}, got {shapes.get(key, 'none')}): "
+            f"the first {reprlib.repr(key)} ({expected.get(key, 'not expected')}, got {shapes.get(key, 'none')}): "
             "train the style again"
         )
 

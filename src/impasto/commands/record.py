@@ -1,6 +1,7 @@
 """What is kept of an optimisation while it runs: a progress bar, TensorBoard, pictures, and the best one on disk."""
 
 import sys
+import threading
 from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from impasto.files import leave_disk_errors_to_the_main_thread
 from impasto.images import resize, write_image
 from impasto.learning.optimization import LossOptions, Step
 from impasto.painting.blending import keep_colors
@@ -31,6 +33,7 @@ class Record:
     def follow(self, steps: Iterator[Step], *, total: int) -> int:
         """Take the steps, say where the result is, and return the exit status: 130 when it was interrupted."""
         latest = next(steps)  # bad input shows here, before anything is written
+        threading.excepthook = leave_disk_errors_to_the_main_thread
         writer = SummaryWriter(str(self.folder))
         status = 0
         try:

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import hydra
@@ -15,6 +16,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import AliasToken, YAMLError, scan
 
 from impasto.learning.config import ConfigError, TrainConfig, option_names, validate
 
@@ -29,6 +31,8 @@ _FLAGS = (
 )
 """Hydra's own words, which begin with dashes; without --experimental-rerun, which reads a pickle."""
 
+_LONGEST_CONFIG = 100_000  # bytes
+
 _SWEEP = ("--multirun", "-m")
 
 
@@ -41,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
     # Hydra then raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _check_flags(argv)
+    _check_configs(argv)
     # Hydra's parser wants the options side by side, after its own flags.
     sys.argv = [sys.argv[0], *(_quote(word) for word in sorted(argv, key=_is_option))]
     errors: list[ValueError | TypeError | OSError] = []
@@ -52,6 +57,10 @@ def main(argv: Sequence[str]) -> int:
         return stopped.status
     except MissingConfigException as error:
         raise ConfigError(_explain_missing(error)) from error
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(
+            f"expected YAML of plain values in the files of --config-dir, got something else: {_on_one_line(error)}"
+        ) from error
     except OverrideParseException as error:
         raise ConfigError(f"could not read the option {error.override!r}: write NAME=VALUE, without spaces") from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -117,6 +126,25 @@ def _check_flags(argv: Sequence[str]) -> None:
             raise ConfigError(f"there is no {flag}: {_did_you_mean(flag, _FLAGS)}see --help")
 
 
+def _check_configs(argv: Sequence[str]) -> None:
+    """Raise ConfigError for a file of the user's own configs that is long, or whose values repeat others by name.
+
+    A few lines that each repeat the line before nine times would fill the memory.
+    """
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config-dir=") else [word])]
+    folders = [Path(words[i + 1]) for i, word in enumerate(words[:-1]) if word in ("--config-dir", "-cd")]
+    for path in (path for folder in folders for pattern in ("*.yaml", "*/*.yaml") for path in folder.glob(pattern)):
+        text = path.read_bytes()
+        if len(text) > _LONGEST_CONFIG or _has_aliases(text):
+            raise ConfigError(f"expected a config of a few plain values, without aliases (*name), got {str(path)!r}")
+
+
+def _has_aliases(text: bytes) -> bool:
+    with suppress(YAMLError):  # Hydra says so, if it reads the file at all
+        return any(isinstance(token, AliasToken) for token in scan(text))
+    return False
+
+
 def _is_option(word: str) -> bool:
     return re.match(r"~|\+*\w[^=]*=", word) is not None
 
@@ -157,6 +185,10 @@ def _explain(error: Exception) -> str:
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {close[0]!r}? " if close else ""
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from impasto.torch_files import LARGEST, read_torch_file
+
 VGG_CHANNELS = {
     "vgg16": ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
     "vgg19": ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4),
@@ -279,19 +281,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise LossNetworkFileError(f"expected the weights of a loss network at {str(path)!r}, found no file there")
     _check_hash(path)
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise
-    except Exception as error:  # Damaged bytes bring the readers to errors of many types, OSError among them.
-        raise LossNetworkFileError(
-            f"expected the weights of a loss network at {str(path)!r}, got a damaged or foreign file: fetch it again"
-        ) from error
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    tensors = read_torch_file(path, error=LossNetworkFileError, advice="fetch it again")
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise LossNetworkFileError(f"expected a state dict of tensors at {str(path)!r}, got something else")
     return dict(tensors)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise safetensors.SafetensorError("too large")
+        return safetensors.torch.load_file(path)
+    except PermissionError:
+        raise
+    except Exception as error:  # Damaged bytes bring the reader to errors of several types.
+        raise LossNetworkFileError(
+            f"expected the weights of a loss network at {str(path)!r}, got a damaged or foreign file: fetch it again"
+        ) from error
 
 
 def _check_hash(path: Path) -> None:

@@ -15,14 +15,21 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from impasto.files import remove_leftovers, written_whole
-from impasto.learning.module import StyleModule
+from impasto.learning.module import Faults, StyleModule
 from impasto.learning.snapshot import Snapshot
 from impasto.style_file import read_checkpoint
 
 CHECKPOINT = "last.ckpt"
 _OPTIONS = "config.yaml"
 _LOCK = ".lock"
-_NEEDED = {"state_dict", "optimizer_states", "global_step", "facts", "faults", "good"}
+_NEEDED = {
+    "state_dict": dict,
+    "optimizer_states": list,
+    "global_step": int,
+    "facts": dict,
+    "faults": dict,
+    "good": list,
+}
 
 Facts = dict[str, Any]
 """What a resumed run shares with its beginning: options by name, and fingerprints of what is read from files."""
@@ -139,7 +146,7 @@ def earlier_run(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 def _read_earlier(path: Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _NEEDED:
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(key), _NEEDED[key]) for key in _NEEDED):
         raise ValueError(
             f"expected a run to resume, got a checkpoint of another program or of an earlier impasto in {str(path)!r}: "
             "leave out resume=true to begin anew"
@@ -156,6 +163,37 @@ def check_same(run_dir: Path, *, began: Mapping[str, Any], now: Mapping[str, Any
             f"{', '.join(_describe_change(name, began.get(name), now.get(name)) for name in names)}: "
             "give it as it was, or leave out resume=true to begin anew"
         )
+
+
+def check_fits(run_dir: Path, earlier: Mapping[str, Any], module: StyleModule) -> None:
+    """Raise ValueError unless the weights, Adam's state and the last good state are those of such a module."""
+    try:
+        fits = _has_form_of(module, earlier)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"expected a checkpoint of the run in {str(run_dir)!r}, got one whose parts do not fit its network: "
+            "leave out resume=true to begin anew"
+        )
+
+
+def _has_form_of(module: StyleModule, earlier: Mapping[str, Any]) -> bool:
+    Faults(**earlier["faults"])
+    ours = {key: value.shape for key, value in module.state_dict().items()}
+    theirs = {key: value.shape for key, value in earlier["state_dict"].items()}
+    (adam,) = earlier["optimizer_states"]
+    shapes = [each.shape for each in module.transformer.parameters()]
+    states = [(shapes[number], value.shape) for number, state in adam["state"].items() for value in state.values()]
+    (group,) = adam["param_groups"]
+    changing = [each.shape for each in module.parameters()]
+    return (
+        ours == theirs
+        and all(got in (shape, ()) for shape, got in states)
+        and group["params"] == list(range(len(shapes)))
+        and all(isinstance(group[name], float) for name in ("lr", "initial_lr"))
+        and [each.shape for each in earlier["good"]][: len(changing)] in (changing, [])
+    )
 
 
 def _describe_change(name: str, began: object, now: object) -> str:
@@ -230,6 +268,7 @@ __all__ = [
     "BusyError",
     "Facts",
     "SaveState",
+    "check_fits",
     "check_same",
     "earlier_run",
     "new_run_dir",

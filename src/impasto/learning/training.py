@@ -19,7 +19,7 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from torch import Tensor
 from torch.optim import Optimizer
 
-from impasto.files import written_whole
+from impasto.files import NO_SPACE, leave_disk_errors_to_the_main_thread, written_whole
 from impasto.images import read_image, resize, to_float, write_image
 from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, Throughput
 from impasto.learning.config import Precision, TrainConfig, style_picture, to_seconds, to_yaml
@@ -33,6 +33,7 @@ from impasto.learning.run_folder import (
     CHECKPOINT,
     Facts,
     SaveState,
+    check_fits,
     check_same,
     earlier_run,
     new_run_dir,
@@ -77,10 +78,29 @@ def run(config: TrainConfig, *, command: str = "the same command with resume=tru
     except Stopped as stopped:
         print(describe_stop(config, stopped, command=command), file=sys.stderr)
         return stopped.status
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            print(file=sys.stderr)  # the progress bar has not ended its line
+            error.filename = error.filename or config.run_dir  # TensorBoard's writer names no file
+            _note_what_is_kept(config, error)
+        raise
+    print(describe_result(result))
+    return 0
+
+
+def _note_what_is_kept(config: TrainConfig, error: OSError) -> None:
+    """Say in a note where a training goes on whose disk was full, if it has saved anything."""
+    checkpoint = Path(config.run_dir).expanduser() / CHECKPOINT
+    if checkpoint.is_file():
+        error.add_note(f"with resume=true it goes on after step {load_style(checkpoint).metadata['steps']}")
+
+
+def describe_result(result: TrainingResult) -> str:
+    """Return where a finished style is, how good it is, and what to do with it."""
     losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
     spent = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in result.seconds.items())
     skipped = f"skipped        {_describe_skipped(result)}\n" if result.skipped > 0 else ""
-    print(
+    return (
         f"\nstyle file     {result.style_file}\n"
         f"contact sheet  {result.contact_sheet}\n"
         f"final losses   {losses} (on held-out photos)\n"
@@ -88,7 +108,6 @@ def run(config: TrainConfig, *, command: str = "the same command with resume=tru
         f"{skipped}"
         f"next           python stylize.py --model {result.style_file.parent} photo.jpg"
     )
-    return 0
 
 
 def _describe_skipped(result: TrainingResult) -> str:
@@ -270,6 +289,7 @@ def go_on(
         ValueError: an option is another one than that run's, or it has taken more steps than are asked for.
     """
     check_same(Path(config.run_dir), began=earlier["facts"], now=facts)
+    check_fits(Path(config.run_dir), earlier, module)
     taken = earlier["global_step"]
     if taken > config.budget.steps:
         raise ValueError(
@@ -465,9 +485,3 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # of a run's last few steps
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")  # Lightning 2.6 with torch 2.11 on
     threading.excepthook = leave_disk_errors_to_the_main_thread
-
-
-def leave_disk_errors_to_the_main_thread(failure: threading.ExceptHookArgs) -> None:
-    """Say nothing of a full disk in TensorBoard's writer thread, which raises the error again in the main thread."""
-    if not issubclass(failure.exc_type, OSError):
-        threading.__excepthook__(failure)

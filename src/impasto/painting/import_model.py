@@ -5,14 +5,13 @@ less 0.5 and gives [0, 1] less 0.5. The first and the last convolution take the 
 the rounding of float32: for reflection padding leaves a constant a constant.
 """
 
-import pickle
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from impasto.style_file import FORMAT_VERSION, LARGEST_WIDTH, StyleFileError, save_style
+from impasto.torch_files import read_torch_file
 from impasto.transformer import TransformerNet
 
 Weights = dict[str, Tensor]
@@ -57,20 +56,11 @@ def _read(path: Path) -> Weights:
     """Return the tensors of a file, without executing anything."""
     if not path.is_file():
         raise FileNotFoundError(f"expected a model file, found none at {str(path)!r}: check the path")
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise StyleFileError(
-            f"expected a file of plain tensors, got a damaged one or one that could run code: {str(path)!r} was not "
-            "loaded; save the network's state_dict()"
-        ) from error
-    except Exception as error:  # Damaged bytes bring the reader to errors of many types.
-        raise StyleFileError(
-            f"expected a whole model file, got a damaged one in {str(path)!r}: copy it again"
-        ) from error
+    state = read_torch_file(path, error=StyleFileError, advice="copy it again, or save the network's state_dict()")
     if not isinstance(state, dict):
         raise _foreign(path, f"a {type(state).__name__}")
-    return {str(key): value for key, value in state.items() if not str(key).endswith(_STALE)}
+    named = {key: value for key, value in state.items() if isinstance(key, str)}
+    return {key: value for key, value in named.items() if not key.endswith(_STALE)}
 
 
 def _rename(path: Path, state: Weights) -> Weights:

@@ -45,7 +45,10 @@ class OnnxPainter(Painter):
         self._check_memory(pixels, memory)
         full = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
         image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32) / np.float32(full)
-        (painted,) = self.session.run(None, {"image": image})
+        try:
+            (painted,) = self.session.run(None, {"image": image})
+        except Exception as error:  # onnxruntime has a type for each of many reasons, and no common one.
+            raise _damaged(self.path) from error
         if painted.shape != image.shape:
             raise _damaged(self.path)
         array: Pixels = (painted[0].transpose(1, 2, 0).clip(0, 1) * np.float32(full)).astype(np.float32)

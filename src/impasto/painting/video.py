@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import av
 
-from impasto.files import flush_to_disk
+from impasto.files import NO_SPACE, flush_to_disk
 from impasto.painting.clips import ClipError, ClipReader, ClipWriter, FormerClip, Frame
 from impasto.painting.outputs import ClipOptions, Job, partial_path
 from impasto.painting.painter import Look, Painter
@@ -83,6 +83,8 @@ def paint_clip(
 
 def _explain(error: BaseException, target: Path) -> BaseException:
     """Return the error, or what FFmpeg said in words, which it says of anything but the disk."""
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return OSError(error.errno, error.strerror, str(target))  # FFmpeg does not say where
     if not isinstance(error, av.FFmpegError) or isinstance(error, OSError):
         return error
     return ClipError(

@@ -4,8 +4,8 @@ The one law: an image inside the code is a float32 tensor (N, 3, H, W), RGB, in 
 
 Read the house in this order. The hall: ``files`` (written whole or not at all), ``images`` (the only room that knows
 picture files), ``photo_folder`` (which photos of a folder are trained on), ``transformer`` (the network that paints),
-``style_file`` (what training leaves behind) and ``metadata`` (what it says of itself). Then the painting wing, ``painting``, and the learning wing, ``learning``; neither sees the
-other. ``cli`` starts each.
+``style_file`` (what training leaves behind) and ``metadata`` (what it says of itself). Then the painting wing,
+``painting``, and the learning wing, ``learning``; neither sees the other. ``cli`` starts each.
 
 To paint from a program, with a Pillow image, an array or a tensor::
 

@@ -110,7 +110,7 @@ def fill(folder: Path, count: int) -> dict[str, str]:
     folder.mkdir()
     for name, make in ODD.items():
         make(folder / name)
-    (folder / "up").symlink_to("..", target_is_directory=True)
+    (folder / "itself").symlink_to(".", target_is_directory=True)
     (folder / "round").symlink_to("round", target_is_directory=True)
     reasons = {}
     for number, (name, (make, reason)) in enumerate(islice(cycle(DAMAGED.items()), count // 20)):

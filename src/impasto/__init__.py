@@ -3,9 +3,9 @@
 The one law: an image inside the code is a float32 tensor (N, 3, H, W), RGB, in [0, 1].
 
 Read the house in this order. The hall: ``files`` (written whole or not at all), ``images`` (the only room that knows
-picture files), ``transformer`` (the network that paints), ``style_file`` (what training leaves behind) and ``metadata``
-(what it says of itself). Then the painting wing, ``painting``, and the learning wing, ``learning``; neither sees the
-other. ``cli`` starts each.
+picture files), ``photo_folder`` (which photos of a folder are trained on), ``transformer`` (the network that paints),
+``style_file`` (what training leaves behind) and ``metadata`` (what it says of itself). Then the painting wing,
+``painting``, and the learning wing, ``learning``; neither sees the other. ``cli`` starts each.
 
 To paint from a program, with a Pillow image, an array or a tensor::
 

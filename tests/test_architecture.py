@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -223,3 +225,16 @@ def test_every_file_is_written_whole_or_not_at_all(path: Path) -> None:
             for node in ast.walk(function):
                 if isinstance(node, ast.Call) and writes(node):
                     assert id(node) in whole or called(node) in {"logger.save", "save"}, ast.unparse(node)
+
+
+def test_tensorboard_listens_to_this_machine_alone(tmp_path: Path) -> None:
+    code = """
+import sys, psutil
+from tensorboard import program
+board = program.TensorBoard()
+board.configure(argv=["tensorboard", "--logdir", sys.argv[1], "--port", "0"])
+board.launch()
+print({each.laddr.ip for each in psutil.Process().net_connections() if each.status == psutil.CONN_LISTEN})
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout in ("{'127.0.0.1'}\n", "{'::1'}\n")

@@ -47,8 +47,9 @@ MAY_SEE = {
     "painting.pictures": {"files", "images"},
     "painting.painter": {"painting.blending", "painting.pictures"},
     "painting.blending": {"painting.pictures"},
-    "painting.tiles": {"transformer"},
-    "painting.stylizer": HALL | {"painting.painter", "painting.pictures", "painting.tiles"},
+    "painting.arithmetic": {"transformer"},
+    "painting.tiles": {"transformer", "painting.arithmetic"},
+    "painting.stylizer": HALL | {f"painting.{room}" for room in ("arithmetic", "painter", "pictures", "tiles")},
     "painting.outputs": {"images"},
     "painting.smoothing": {"painting.pictures"},
     "painting.animations": {

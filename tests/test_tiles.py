@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from impasto.painting import tiles
+from impasto.painting.arithmetic import rewrite
 from impasto.painting.stylizer import Stylizer
 from impasto.painting.tiles import paint_in_bands
-from impasto.style_file import load_style
+from impasto.style_file import SHIPPED, load_style
 from impasto.transformer import TransformerNet
 
 
@@ -58,6 +59,15 @@ def test_features_kept_in_16_bits_change_little(strong: TransformerNet) -> None:
     assert difference.max() < 4
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_bands_of_the_rewritten_network_give_what_the_whole_gives(bf16: bool) -> None:
+    network = rewrite(load_style(SHIPPED / "mosaic.safetensors").network, bf16=bf16)
+    image = uneven(200, 160)
+    difference = (in_bands(network, image, band=32).clamp(0, 1) - network(image).clamp(0, 1)).abs() * 255
+    assert difference.mean() < 0.5
+    assert difference.max() < 8
+
+
 def test_bands_alone_would_not(strong: TransformerNet) -> None:
     image = uneven(64, 64)
     alone = torch.cat([strong(image[..., :32, :]), strong(image[..., 32:, :])], dim=-2)
@@ -89,7 +99,7 @@ def test_another_band_is_an_error(network: TransformerNet, band: int) -> None:
 
 
 def test_the_stylizer_takes_bands_where_the_memory_is_short(style_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stylizer = Stylizer(load_style(style_path), device="cpu")
+    stylizer = Stylizer(load_style(style_path), device="cpu", precision="fp32")
     pixels = np.random.default_rng(0).integers(0, 256, (200, 100, 3), np.uint8)
     whole = stylizer(pixels)
     row = 36 * 4 * 100  # bytes, width of the network, width of the picture

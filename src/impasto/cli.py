@@ -37,6 +37,7 @@ _STYLIZE_OPTIONS = (
     "--memory",
     "--max-pixels",
     "--device",
+    "--precision",
     "--help",
 )
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -123,6 +124,7 @@ def _add_stylize_options(parser: argparse.ArgumentParser) -> None:
     add("--memory", type=_bytes, metavar="SIZE", help="for large pictures, such as 4GB; default: half of what is free")
     add("--max-pixels", type=_count, default=200_000_000, metavar="N", help="refuse larger files; default: 200000000")
     add("--device", default="auto", metavar="{auto,cpu,cuda,mps}", help="where to compute; default: auto")
+    add("--precision", default="auto", metavar="{auto,fp32,bf16}", help="of the CPU; default: bf16 where that is fast")
 
 
 def _number(word: str) -> float:
@@ -170,7 +172,7 @@ def _stylize(arguments: argparse.Namespace) -> int:
 
     look = Look(arguments.strength, arguments.keep_colors, arguments.stroke_scale, arguments.memory)
     limit_pixels(arguments.max_pixels)
-    painter = _load(Path(arguments.model), device=arguments.device)
+    painter = _load(Path(arguments.model), device=arguments.device, precision=arguments.precision)
     jobs = plan_jobs(arguments.photos, output=arguments.output, style_name=painter.name)
     if arguments.resume:
         jobs = _without_done(jobs)
@@ -228,14 +230,14 @@ def _warn(line: str) -> None:
     tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
-def _load(model: Path, *, device: str) -> "Painter":
+def _load(model: Path, *, device: str, precision: str) -> "Painter":
     if model.suffix == ".onnx":
         from impasto.painting.onnx_runtime import OnnxPainter
 
-        return OnnxPainter(model, device=device)
+        return OnnxPainter(model, device=device, precision=precision)
     from impasto.painting.stylizer import Stylizer
 
-    return Stylizer.load(model, device=device)
+    return Stylizer.load(model, device=device, precision=precision)
 
 
 def _without_done(jobs: Sequence["Job"]) -> list["Job"]:

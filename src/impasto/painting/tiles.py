@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from impasto.painting.arithmetic import measure, normalise
 from impasto.transformer import ConvLayer, ResidualBlock, TransformerNet, UpsampleLayer
 
 _QUARTER = 4  # rows of the picture to one row of the features in the file
@@ -76,28 +77,22 @@ class _Layer:
     def __init__(self, layer: ConvLayer | UpsampleLayer) -> None:
         self.layer = layer.layer if isinstance(layer, UpsampleLayer) else layer
         self.count = 0
-        # Of the values and of their squares: (2, C).
-        self.sums = torch.zeros(2, self.layer.conv.out_channels, dtype=torch.float64)
-        self.scale = self.shift = torch.empty(0)
+        self.sums = torch.zeros(2, 1, dtype=torch.float64)  # of the values and of their squares: (2, C)
+        self.mean = self.variance = torch.empty(0)
 
     def record(self, features: Tensor) -> None:
         count = features.shape[-2] * features.shape[-1]
-        variance, mean = torch.var_mean(features, dim=(0, 2, 3), correction=0)
-        variance, mean = variance.cpu().double(), mean.cpu().double()  # some devices have no float64
+        mean, variance = measure(features)
         self.sums = self.sums + count * torch.stack([mean, variance + mean.square()])
         self.count += count
 
     def fix(self) -> None:
         """Fix the normalisation to what was recorded."""
-        mean, square = self.sums / self.count
-        norm = self.layer.norm
-        weight, bias = norm.weight, norm.bias
-        scale = weight.cpu().double() / (square - mean.square()).clamp(min=0).add(norm.eps).sqrt()
-        shift = bias.cpu().double() - mean * scale
-        self.scale, self.shift = (value.to(weight)[:, None, None] for value in (scale, shift))
+        self.mean, square = self.sums / self.count
+        self.variance = (square - self.mean.square()).clamp(min=0)
 
     def finish(self, features: Tensor) -> Tensor:
-        normalised: Tensor = self.layer.relu(features.mul_(self.scale).add_(self.shift))
+        normalised: Tensor = self.layer.relu(normalise(features, self.layer.norm, self.mean, self.variance))
         return normalised
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -105,21 +100,21 @@ class _Layer:
 
 
 class _Features:
-    """Features (1, C, rows, columns) in a temporary file, read and written by rows."""
+    """Features (1, C, rows, columns), channels last, in a temporary file, read and written by rows."""
 
     def __init__(self, file: BinaryIO, row: tuple[int, int], device: torch.device) -> None:
-        self.file, self.row, self.device = file, row, device  # a row: channels, columns
+        self.file, self.row, self.device = file, row, device  # a row: columns, channels
 
     def read(self, top: int, bottom: int) -> Tensor:
         values = torch.empty(bottom - top, *self.row, dtype=_STORED)
         self._seek(top)
         self.file.readinto(values.numpy().data)  # type: ignore[attr-defined]
-        return values.to(self.device).permute(1, 0, 2)[None].float().contiguous()
+        return values.to(self.device).permute(2, 0, 1)[None].float()
 
     def write(self, top: int, features: Tensor) -> None:
         # Beyond the range of 16 bits only weights that were never trained lead.
         most = torch.finfo(_STORED).max
-        values = features[0].permute(1, 0, 2).clamp(-most, most).to(_STORED).contiguous().cpu()
+        values = features[0].permute(1, 2, 0).clamp(-most, most).to(_STORED).contiguous().cpu()
         self._seek(top)
         self.file.write(values.numpy().data)
 
@@ -148,7 +143,7 @@ class _Passes:
         self.blocks = [(_Layer(block.first), _Layer(block.second)) for block in blocks]
         self.decoder = [_Layer(module) for module in modules[-3:]]
         self.trunk, self.branch = (
-            _Features(file, (4 * network.width, math.ceil(width / _QUARTER)), self.device) for file in files
+            _Features(file, (math.ceil(width / _QUARTER), 4 * network.width), self.device) for file in files
         )
 
     @torch.inference_mode()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from pytorch_lightning import Callback, Trainer
 from safetensors.torch import load_file, save_file
@@ -19,12 +20,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from impasto.cli import main
+from impasto.images import to_float
 from impasto.learning.faults import GOOD_EVERY, IN_A_ROW, RETURNS, GuardNumbers, diagnose, find_broken_layer
 from impasto.learning.features import LossNetwork
+from impasto.learning.generated_photos import dead_leaves
 from impasto.learning.losses import PerceptualLoss, gram_matrix
 from impasto.learning.module import Faults, StyleModule
 from impasto.learning.stopping import Stopped
-from impasto.style_file import load_style
+from impasto.style_file import load_style, save_style
 from impasto.transformer import TransformerNet
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -250,3 +253,65 @@ class TestWholeTrainings:
             assert train(*broken, "max_time=0.001s", "resume=true") == 0
         for key in ("state_dict", "optimizer_states", "faults", "good"):
             torch.testing.assert_close(state[key], whole[key], rtol=0, atol=0)
+
+
+class TestNumberFormats:
+    """What bf16 costs: little in a step; in a training as much as another rounding of the weights it begins with."""
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_a_step(self, module: StyleModule, seed: int) -> None:
+        (exact, exact_loss, exact_gradient), (rough, rough_loss, rough_gradient) = (
+            look(module, photos(seed), rounded=rounded) for rounded in (False, True)
+        )
+        assert not torch.equal(exact, rough)
+        assert (exact - rough).abs().mean() * 255 < 3
+        assert rough_loss == pytest.approx(exact_loss, rel=0.03)
+        assert F.cosine_similarity(exact_gradient, rough_gradient, dim=0) > 0.95
+
+    def test_a_training(self, train: Callable[..., int], metadata: dict[str, Any]) -> None:
+        Path("scenes").mkdir()
+        for number in range(12):
+            Image.fromarray(dead_leaves(48, seed=number).permute(1, 2, 0).numpy()).save(f"scenes/{number}.png")
+        by_format, by_start = [], []
+        for seed in range(2):
+            starts = nudged_start(seed, metadata)
+            (exact, painted), (rough, painted_roughly), (_, painted_from_there) = (
+                self.result(train, f"init={start}", f"precision={precision}", f"seed={seed}")
+                for start, precision in zip((starts[0], *starts), ("fp32", "bf16", "fp32"), strict=True)
+            )
+            assert rough == pytest.approx(exact, rel=0.2)
+            by_format.append((painted_roughly - painted).abs().mean())
+            by_start.append((painted_from_there - painted).abs().mean())
+        assert 0 < sum(by_format) < 1.5 * sum(by_start)
+
+    def result(self, train: Callable[..., int], *words: str) -> tuple[float, Tensor]:
+        """The total loss on held-out photos after 40 steps, and three other photos painted."""
+        scenes = ("data.root=scenes", "style.image=scenes/0.png", "style.size=48")
+        assert train(*scenes, "budget.steps=40", "budget.batch_size=2", *words, weights="null") == 0
+        style = load_style(Path("run"))
+        with torch.no_grad():
+            others = to_float(torch.stack([dead_leaves(48, seed=number) for number in range(100, 103)]))
+            return style.metadata["losses"]["total"], style.network(others).clamp(0, 1)
+
+
+def look(module: StyleModule, batch: Tensor, *, rounded: bool) -> tuple[Tensor, float, Tensor]:
+    """What a step sees: the painting, the loss and the gradient, where asked for with bf16 networks."""
+    module.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+        painted = module.transformer(batch)
+        total = module.loss_terms(batch, painted).total
+    total.backward()  # type: ignore[no-untyped-call]
+    gradients = [each.grad.flatten() for each in module.transformer.parameters() if each.grad is not None]
+    return painted.detach().float(), total.item(), torch.cat(gradients)
+
+
+def nudged_start(seed: int, metadata: dict[str, Any]) -> tuple[str, str]:
+    """Two styles to start from, whose weights differ by what rounding to bf16 may do to them."""
+    torch.manual_seed(seed)
+    network = TransformerNet(4)
+    save_style(Path("start.safetensors"), network, metadata=metadata)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(1 + 2**-9 * (2 * torch.rand_like(weight) - 1))
+    save_style(Path("nudged.safetensors"), network, metadata=metadata)
+    return "start.safetensors", "nudged.safetensors"

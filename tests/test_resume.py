@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from impasto.cli import main
 from impasto.style_file import load_style
+from tests.curves import curves
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -104,19 +104,6 @@ def assert_same(ours: object, theirs: object) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
-def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every point of TensorBoard, but for the speed, which is never the same; pictures count by their bytes."""
-    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0, "images": 0})
-    events.Reload()
-    rows = {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    rows |= {
-        tag: [(each.step, hash(each.encoded_image_string)) for each in events.Images(tag)]
-        for tag in events.Tags()["images"]
-    }
-    rows["train/images_per_second"] = [(step, 0) for step, _ in rows["train/images_per_second"]]
-    return rows
-
-
 class TestExactness:
     def test_weights_optimizer_average_and_schedule(self, whole: Path, in_pieces: Path) -> None:
         ours, theirs = state(in_pieces), state(whole)
@@ -144,6 +131,15 @@ class TestExactness:
         assert train("beyond", "resume=true") == 0
         assert curves(Path("beyond")) == curves(whole)
 
+    def test_in_bf16_which_auto_keeps(self, train: Train) -> None:
+        few = ("precision=bf16", "budget.steps=2")
+        assert train("rough", *few) == 0
+        assert train("rough pieces", *few, ONE_STEP) == 0
+        assert train("rough pieces", *few, "precision=auto", "resume=true") == 0
+        assert_same(state(Path("rough pieces"))["state_dict"], state(Path("rough"))["state_dict"])
+        ours, theirs = (Path(name, "mine.safetensors").read_bytes() for name in ("rough pieces", "rough"))
+        assert ours == theirs
+
 
 class TestMoreSteps:
     def test_a_finished_run_goes_on_as_one_that_was_longer_from_the_start(self, train: Train) -> None:
@@ -152,6 +148,12 @@ class TestMoreSteps:
         assert train("short", "budget.decay=false", "resume=true") == 0
         assert_same(state(Path("short"))["state_dict"], state(Path("long"))["state_dict"])
         assert Path("short/mine.safetensors").read_bytes() == Path("long/mine.safetensors").read_bytes()
+
+    def test_with_decay_the_rate_rises_again_to_that_of_the_longer_run(self, train: Train, whole: Path) -> None:
+        assert train("raised", "budget.steps=3") == 0
+        assert train("raised", "resume=true") == 0
+        rates = dict(curves(Path("raised"))["train/learning_rate"])
+        assert rates[5] == dict(curves(whole)["train/learning_rate"])[5]
 
     def test_a_run_that_took_all_its_steps_is_only_exported(self, train: Train, whole: Path) -> None:
         expected = (whole / "mine.safetensors").read_bytes()
@@ -218,6 +220,14 @@ class TestRefusals:
             self.expect(train, capsys, error=self.differs("another content of data.root"))
         finally:
             Path("photos/more.png").unlink()
+
+    def test_other_photos_of_the_same_names(
+        self, train: Train, whole: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("other").mkdir()
+        for path in Path("photos").iterdir():
+            Image.new("RGB", (44, 40)).save(Path("other", path.name))
+        self.expect(train, capsys, "data.root=other", error=self.differs("another content of data.root"))
 
     def test_other_weights_of_the_loss_network(
         self, train: Train, whole: Path, capsys: pytest.CaptureFixture[str]

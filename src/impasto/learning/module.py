@@ -118,7 +118,8 @@ class StyleModule(LightningModule):
     def rate_factor(self, step: int) -> float:
         """Return what the learning rate is multiplied by: a linear warm-up, then with ``decay`` a cosine to 0.
 
-        Every return to an earlier state halves it.
+        Every return to an earlier state halves it. A run that goes on to more steps has from there on the rate of one
+        that was so long from its start: with ``decay`` it rises again.
         """
         warm_up = min(1.0, (step + 1) / (self.warm_up + 1)) * 0.5**self.faults.returns
         return warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps))) if self.decay else warm_up

@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,16 @@ def gather_facts(config: TrainConfig, style: Tensor, module: StyleModule, *, pho
         **lasting_options(config),
         "style.image": fingerprint([style.numpy().tobytes()]),
         "loss_network.weights": fingerprint(weights),
-        "data.root": fingerprint(os.fsencode(name) + b"\0" for name in photos.names()),
+        "data.root": fingerprint(describe_photos(photos)),
         "precision": config.precision.value,
     }
+
+
+def describe_photos(photos: PhotoDataModule) -> Iterator[bytes]:
+    """Yield name and size of every file to train on: what is in them may be too much to read."""
+    for name, path in zip(photos.names(), photos.crops.files, strict=True):
+        size = path.stat().st_size if path.exists() else -1  # a link to nothing is a photo that cannot be read
+        yield os.fsencode(name) + f"\0{size}\0".encode()
 
 
 def fingerprint(parts: Iterable[bytes]) -> str:

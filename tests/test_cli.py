@@ -19,7 +19,17 @@ from impasto.cli import main
 from impasto.painting.pictures import read_picture
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ["torch", "torchvision", "pytorch_lightning", "lightning", "hydra", "omegaconf", "tensorboard", "skimage"]
+HEAVY = [
+    "torch",
+    "torchvision",
+    "pytorch_lightning",
+    "lightning",
+    "hydra",
+    "omegaconf",
+    "tensorboard",
+    "skimage",
+    "cv2",
+]
 
 
 def noise(path: Path, *, mode: str = "RGB", size: tuple[int, int] = (13, 11), **options: Any) -> Path:

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from impasto.images import ANIMATED_SUFFIXES
-from impasto.painting.animations import paint_animation
 from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Picture, read_picture, write_picture
@@ -104,6 +103,8 @@ def paint_clips(
         tell = partial(progress, job.source)
         try:
             if job.target.suffix.lower() in ANIMATED_SUFFIXES:
+                from impasto.painting.animations import paint_animation  # with OpenCV, which takes its time
+
                 paint_animation(painter, job, look, options, progress=tell)
             else:
                 _paint_video(painter, job, look, options, progress=tell, warn=warn)

@@ -74,8 +74,9 @@ def test_bands_alone_would_not(strong: TransformerNet) -> None:
     assert (alone - strong(image)).abs().max() * 255 > 16
 
 
-def test_no_seam_shows(strong: TransformerNet) -> None:
-    step = in_bands(strong, uneven(256, 64), band=16).diff(dim=-2).abs().mean(dim=(0, 1, 3))
+@pytest.mark.parametrize("bf16", [False, True])
+def test_no_seam_shows(strong: TransformerNet, bf16: bool) -> None:
+    step = in_bands(rewrite(strong, bf16=bf16), uneven(256, 64), band=16).diff(dim=-2).abs().mean(dim=(0, 1, 3))
     at_borders = step[15::16]
     elsewhere = step[torch.arange(len(step)) % 16 != 15]
     assert at_borders.mean() == pytest.approx(elsewhere.mean().item(), rel=0.1)

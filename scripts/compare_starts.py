@@ -1,4 +1,4 @@
-"""Shows what starting from weights that can paint is worth: the judge's loss by steps, from ``base`` and from scratch.
+"""Shows what starting from weights that can paint is worth: the judge's loss by steps, from each start.
 
     python -m scripts.compare_starts --photos PHOTOS --weights vgg16_features.pth --plot docs/starts.png
 
@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -22,9 +23,8 @@ from impasto.cli import main as impasto
 from impasto.learning.features import LossNetwork, load_loss_network
 from scripts.evaluate import UNCHANGED, judge, read_photos, summarise
 
-STEPS = {"base": (75, 225), "scratch": (225, 900)}
-WARM_UP = {"base": 10, "scratch": 30}
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+LINES = ("-", "--", ":", "-.")
 
 Totals = dict[str, dict[int, float]]
 """The judge's total by start and steps."""
@@ -36,8 +36,8 @@ def main() -> int:
     network = load_loss_network(arguments.loss_network, weights=arguments.weights)
     network.to(memory_format=torch.channels_last)
     photos = read_photos(arguments.photos, count=arguments.count, size=256)
-    runs = [(style, start, steps) for style in arguments.styles for start in STEPS for steps in STEPS[start]]
-    totals: dict[str, Totals] = {style: {start: {} for start in STEPS} for style in arguments.styles}
+    runs = list(product(arguments.styles, arguments.starts, arguments.steps))
+    totals: dict[str, Totals] = {style: {start: {} for start in arguments.starts} for style in arguments.styles}
     for style, start, steps in tqdm(runs, unit="run", disable=None):
         run_dir = arguments.work / f"{style}_{start}_{steps}"
         path = train(run_dir, style, start=start, steps=steps, options=arguments.options)
@@ -53,7 +53,11 @@ def main() -> int:
 def train(run_dir: Path, style: str, *, start: str, steps: int, options: Sequence[str]) -> Path:
     """Return the run folder of a style trained so, after training it where that was not done before."""
     if not (run_dir / "contact_sheet.png").exists():
-        budget = [f"budget.steps={steps}", f"budget.warm_up={WARM_UP[start]}", f"budget.previews={steps}"]
+        budget = [
+            f"budget.steps={steps}",
+            f"budget.warm_up={30 if start == 'scratch' else 10}",
+            f"budget.previews={steps}",
+        ]
         status = impasto(["train", f"style={style}", f"init={start}", f"run_dir={run_dir}", *budget, *options])
         if status != 0:
             raise SystemExit(status)
@@ -68,29 +72,24 @@ def total_of(path: Path, photos: dict[str, Tensor], network: LossNetwork) -> flo
 
 
 def as_table(totals: dict[str, Totals]) -> str:
-    """Return the totals as text, and what each style's last run from base has over its last from scratch."""
-    heads = [f"{start} {steps}" for start in STEPS for steps in STEPS[start]]
-    lines = [f"{'style':16} {' '.join(f'{head:>12}' for head in heads)}  last base / last scratch"]
+    """Return the totals as text, a row for each style and start."""
+    first = next(iter(next(iter(totals.values())).values()))
+    lines = [f"{'style':16} {'start':16} {' '.join(f'{steps:>8}' for steps in first)}  steps"]
     for style, starts in totals.items():
-        values = " ".join(f"{starts[start][steps]:12.3f}" for start in STEPS for steps in STEPS[start])
-        lines.append(f"{style:16} {values}  {last(starts['base']) / last(starts['scratch']):.3f}")
+        for start, by_steps in starts.items():
+            lines.append(f"{style:16} {start:16} {' '.join(f'{total:8.3f}' for total in by_steps.values())}")
     return "\n".join(lines)
 
 
-def last(by_steps: dict[int, float]) -> float:
-    """Return the total of the longest training."""
-    return by_steps[max(by_steps)]
-
-
 def draw(totals: dict[str, Totals], path: Path) -> None:
-    """Write the plot: one colour for each style, a line from base and a broken one from scratch."""
+    """Write the plot: one colour for each style, one kind of line for each start."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - not everybody has it
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for (style, starts), colour in zip(totals.items(), COLOURS, strict=False):
-        for start, line in (("base", "-"), ("scratch", "--")):
-            axes.plot(*points(starts[start]), f"o{line}", color=colour, label=f"{style}, from {start}")
+        for (start, by_steps), line in zip(starts.items(), LINES, strict=False):
+            axes.plot(list(by_steps), list(by_steps.values()), f"o{line}", color=colour, label=f"{style}, from {start}")
     axes.set(xlabel="steps of training (2 photos of 256 px)", ylabel="content + style + tv, judged by VGG-16")
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
@@ -98,18 +97,15 @@ def draw(totals: dict[str, Totals], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def points(by_steps: dict[int, float]) -> tuple[Sequence[int], Sequence[float]]:
-    """Return the steps and the totals, by steps."""
-    steps = sorted(by_steps)
-    return steps, [by_steps[number] for number in steps]
-
-
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    styles = ("ink_hatching", "mosaic", "thick_oil", "watercolour")  # not the base
+    styles = ("mosaic", "ink_hatching", "watercolour")  # not among the pictures that base was made with
+    starts, steps = ("base", "weeping_woman", "scratch"), (75, 225, 450, 900)
     parser.add_argument("options", nargs="*", help="options of train.py, for example data=folder data.root=DIR")
     parser.add_argument("--styles", nargs="+", default=styles, help=f"default: {' '.join(styles)}")
+    parser.add_argument("--starts", nargs="+", default=starts, help=f"values of init; default: {' '.join(starts)}")
+    parser.add_argument("--steps", type=int, nargs="+", default=steps, help="default: 75 225 450 900")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
     parser.add_argument("--count", type=int, default=16, help="photos to judge by (default: 16)")
     parser.add_argument("--loss-network", default="vgg16", help="the judge (default: vgg16)")

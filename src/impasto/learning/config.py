@@ -117,7 +117,7 @@ class BudgetConfig:
 
 @dataclass
 class TrainConfig:
-    """Everything ``train.py`` can be told; ``init`` is ``base``, ``scratch``, or a style to start from.
+    """Everything ``train.py`` can be told; ``init`` is ``scratch``, ``base``, or a style to start from.
 
     ``resume`` goes on with the run in ``run_dir``, which is saved every ``save_every``; ``max_time`` stops a training.
     """
@@ -128,7 +128,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     loss_network: LossNetworkConfig = field(default_factory=LossNetworkConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    init: str = "base"
+    init: str = "scratch"
     device: str = "auto"
     precision: Precision = Precision.auto
     seed: int = 0

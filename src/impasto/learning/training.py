@@ -48,8 +48,6 @@ LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
     Precision.fp32: "32-true",
     Precision.bf16: "bf16-mixed",
 }
-BASE, BASE_WIDTH = SHIPPED / "weeping_woman.safetensors", 16
-"""The style that others start from, and its width: one that can paint learns another in a third of the steps."""
 LOG_EVERY = 10
 """Steps between two rows of TensorBoard's curves."""
 
@@ -254,11 +252,15 @@ def make_transformer(config: TrainConfig) -> TransformerNet:
 
 def starting_weights(config: TrainConfig) -> Path | None:
     """Return the style to start from, or None for random weights, as where there are no base weights of that width."""
-    if config.init == "scratch":
-        return None
     if config.init == "base":
-        return BASE if config.network.width == BASE_WIDTH else None
-    return Path(config.init).expanduser()
+        path = base_weights(config.network.width)
+        return path if path.exists() else None
+    return Path(config.init).expanduser() if config.init != "scratch" else None
+
+
+def base_weights(width: int) -> Path:
+    """Return where the package keeps the weights made by ``scripts/train_base.py``."""
+    return SHIPPED.parent / f"base_{width}.safetensors"
 
 
 def make_loss(config: TrainConfig, loss_network: LossNetwork, style: Tensor) -> PerceptualLoss:
@@ -429,9 +431,7 @@ def _describe_start(config: TrainConfig, module: StyleModule) -> str:
         return f"from step {module.steps_before} of the run"
     if starting_weights(config) is not None:
         return f"from {config.init}"
-    if config.init == "scratch":
-        return "from scratch"
-    return "from scratch (there is no base of this width: more budget.steps will help)"
+    return "from scratch" if config.init == "scratch" else f"from scratch (there is no {config.init} of this width)"
 
 
 def _minutes(seconds: float) -> str:

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -158,7 +159,7 @@ def measure(case: Case, *, rounds: int) -> Timing:
     ours, plain, photos = our_step(case), plain_step(case), random_photos(case)
     times: list[tuple[float, float]] = []
     for number in range(WARM_UP + rounds):
-        pair = (seconds_of(ours, photos), seconds_of(plain, photos))
+        pair = (timed(ours, photos), timed(plain, photos))
         times += [pair] if number >= WARM_UP else []
     seconds, plain_seconds = (median(column) for column in zip(*times, strict=True))
     ratios = [plain / own for own, plain in times]
@@ -179,15 +180,6 @@ def random_photos(case: Case) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (case.batch, 3, case.size, case.size), generator=generator, dtype=torch.uint8)
     return to_float(pixels).to(case.device)
-
-
-def seconds_of(step: Step, photos: Tensor) -> float:
-    """Return the wall time of one step, to its very end on the device."""
-    began = time.perf_counter()
-    step(photos)
-    if photos.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def peak_mib(make: Callable[[Case], Step], case: Case) -> float:
@@ -310,8 +302,8 @@ def time_command(folder: Path, photo: Pixels, *, rounds: int) -> Spread:
     save_style(model, style.network, metadata=style.metadata)
     Image.fromarray(photo).resize((512, 512)).save(source)
     words = [sys.executable, "-m", "impasto", "stylize", "--model", str(model), "--device", "cpu", str(source)]
-    start = lambda _: subprocess.run(words, cwd=folder, check=True, capture_output=True)  # noqa: E731
-    return spread(timed(start, None) for _ in range(rounds))
+    start = partial(subprocess.run, words, cwd=folder, check=True, capture_output=True)
+    return spread(timed(start) for _ in range(rounds))
 
 
 def compare_folder(folder: Path, photo: Pixels, *, count: int) -> tuple[float, float]:
@@ -325,15 +317,17 @@ def compare_folder(folder: Path, photo: Pixels, *, count: int) -> tuple[float, f
     jobs = plan_jobs([str(photos)], output=str(folder / "painted"), style_name="random")
     with torch.inference_mode():
         stylizer.network(image)
-        network = timed(lambda _: [stylizer.network(image) for _ in jobs], None)
-    everything = timed(lambda _: list(paint_all(stylizer, jobs, look=Look())), None)
+        network = timed(lambda: [stylizer.network(image) for _ in jobs])
+    everything = timed(lambda: list(paint_all(stylizer, jobs, look=Look())))
     return everything, network
 
 
-def timed(call: Callable[[Any], object], argument: object) -> float:
-    """Return the wall time of a call."""
+def timed(call: Callable[..., object], *arguments: object) -> float:
+    """Return the wall time of a call, to its very end on a GPU."""
     began = time.perf_counter()
-    call(argument)
+    call(*arguments)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - began
 
 

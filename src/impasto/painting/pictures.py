@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
 from impasto.files import written_whole
-from impasto.images import ImageFileError, check_writable, encode, find_alpha, format_of, opened, to_rgb, upright
+from impasto.images import (
+    ImageFileError,
+    check_writable,
+    encode,
+    find_alpha,
+    format_of,
+    opened,
+    to_float,
+    to_pixels,
+    to_rgb,
+    upright,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,16 +113,12 @@ def to_image(pixels: Pixels) -> "Tensor":
     """Return the image (1, 3, H, W) in [0, 1] of pixels (H, W, 3)."""
     import torch
 
-    from impasto.images import to_float
-
     return to_float(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]).contiguous()
 
 
 def to_array(image: "Tensor", dtype: np.dtype) -> Pixels:
     """Return pixels (H, W, 3) of that type of an image (1, 3, H, W), clamped to [0, 1]: the other way of to_image."""
     import torch
-
-    from impasto.images import to_pixels
 
     array: Pixels = to_pixels(image[0].permute(1, 2, 0).cpu(), getattr(torch, dtype.name)).numpy()
     return array

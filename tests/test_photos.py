@@ -5,6 +5,8 @@ import os
 import pickle
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -633,3 +635,23 @@ class TestPhotoDataModule:
             "raise data.generated, or lower data.generated_share",
         ):
             data_module("samples", generated=0, generated_share=1.0)
+
+
+def test_a_process_ends_though_a_worker_is_left(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png")
+    code = """
+import sys
+from pathlib import Path
+from impasto.learning.photos import PhotoDataModule
+module = PhotoDataModule(
+    source="folder", root=Path(sys.argv[1]), image_size=32, batch_size=1, seed=0,
+    workers=1, generated=0, generated_share=0.0,
+)
+module.setup("fit")
+batches = iter(module.train_dataloader())
+next(batches)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], timeout=100, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -4,9 +4,11 @@ Sample ``i`` is the same whatever the number of workers and wherever the trainin
 read are passed over, counted and named; only where most are bad is that an error.
 """
 
+import atexit
 import json
 import logging
 import math
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -485,6 +487,14 @@ def leave_signals_to_the_parent(worker: int) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+@atexit.register
+def end_workers() -> None:
+    """End the loader workers that are left when the process ends: it would wait for them, and they ignore its word."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 __all__ = [

@@ -54,6 +54,16 @@ def network() -> TransformerNet:
 
 
 @pytest.fixture
+def strong(network: TransformerNet) -> TransformerNet:
+    """A network whose normalisations matter as much as a trained one's."""
+    for norm in network.modules():
+        if isinstance(norm, nn.InstanceNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 2)
+            nn.init.normal_(norm.bias)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture
 def style_path(tmp_path: Path, network: TransformerNet, metadata: dict[str, Any]) -> Path:
     """The style file of a run folder, as training leaves it."""
     path = tmp_path / "runs" / "zigzag" / "zigzag.safetensors"

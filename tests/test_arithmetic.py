@@ -15,16 +15,6 @@ from impasto.transformer import TransformerNet
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def strong(network: TransformerNet) -> TransformerNet:
-    """A network whose normalisations matter as much as a trained one's."""
-    for norm in network.modules():
-        if isinstance(norm, nn.InstanceNorm2d):
-            nn.init.uniform_(norm.weight, 0.5, 2)
-            nn.init.normal_(norm.bias)
-    return network.eval().requires_grad_(False)
-
-
 @pytest.mark.parametrize("size", [(8, 8), (9, 61), (57, 41), (64, 300)])
 def test_it_is_the_same_function(strong: TransformerNet, size: tuple[int, int]) -> None:
     image = torch.rand(1, 3, *size)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from impasto.painting import tiles
 from impasto.painting.arithmetic import rewrite
@@ -23,16 +23,6 @@ def in_bands(network: TransformerNet, image: Tensor, *, band: int) -> Tensor:
     )
     assert [top for top, _ in pieces] == list(range(0, height, band))
     return torch.cat([rows for _, rows in pieces], dim=-2)
-
-
-@pytest.fixture
-def strong(network: TransformerNet) -> TransformerNet:
-    """A network whose normalisations matter as much as a trained one's."""
-    for norm in network.modules():
-        if isinstance(norm, nn.InstanceNorm2d):
-            nn.init.uniform_(norm.weight, 0.5, 2)
-            nn.init.normal_(norm.bias)
-    return network.eval().requires_grad_(False)
 
 
 def uneven(height: int, width: int) -> Tensor:

@@ -222,9 +222,11 @@ class SaveState(Callback):
         self._saved_step: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note where a resumed run begins: that state is on disk."""
+        """Note where a resumed run begins: its state is on disk, and now all that is written after that too."""
         del pl_module, stage
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        if self._saved_step > 0:
+            self.also()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
         """Keep the state in memory; save it when it is time."""

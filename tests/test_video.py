@@ -202,9 +202,12 @@ class StopsAfter(Stylizer):
     left = 5
     error: type[BaseException] = KeyboardInterrupt
     painted = 0
+    seen: Path | None = None  # a file to be read then: what would be there, were the process killed
+    content = b""
 
     def paint(self, pixels: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
         if self.painted == self.left:
+            self.content = self.seen.read_bytes() if self.seen is not None else b""
             raise self.error("no more")
         self.painted += 1
         return super().paint(pixels, look)
@@ -216,6 +219,15 @@ def paint(stylizer: Stylizer, source: str, target: str, *, resume: bool = False,
     for _, error in paint_clips(stylizer, [job], look=Look(), options=ClipOptions(quality, resume=resume)):
         if error is not None:
             raise error
+
+
+def whole_packets(path: Path) -> int:
+    """Return how many frames a clip that may be cut off has."""
+    try:
+        with av.open(str(path)) as clip:
+            return sum(bool(packet.size) and not packet.is_corrupt for packet in clip.demux(video=0))
+    except (av.FFmpegError, IndexError):
+        return 0
 
 
 class TestInterrupted:
@@ -300,13 +312,35 @@ class TestInterrupted:
             assert process.poll() is None
         process.kill()
         process.wait()
-        done = len(frames(Path("b.partial.mp4")))
+        done = whole_packets(Path("b.partial.mp4"))
         assert done > 0
         stylizer = StopsAfter.load("runs/zigzag", device="cpu")
         stylizer.left = 300 - done
         paint(stylizer, "a.mp4", "b.mp4", resume=True, quality=95)
         assert stylizer.painted == 300 - done
         assert times(Path("b.mp4")) == times(Path("a.mp4"))
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
+    @pytest.mark.usefixtures("folder")
+    def test_a_part_that_ends_anywhere_is_continued(self, name: str) -> None:
+        codec = "libvpx-vp9" if name == "a.webm" else "libx264"
+        write_clip(Path(name), Clip(times=range(0, 100 * 512, 512), codec=codec))
+        part = Path("b", name).with_suffix(f".partial{Path(name).suffix}")
+        stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+        stylizer.left, stylizer.seen = 98, part
+        with pytest.raises(KeyboardInterrupt):
+            paint(stylizer, name, f"b/{name}")
+        painted = set()
+        for length in range(0, len(stylizer.content), len(stylizer.content) // 12):
+            part.write_bytes(stylizer.content[:length])
+            done = whole_packets(part)
+            stylizer.left, stylizer.painted = 100, 0
+            paint(stylizer, name, f"b/{name}", resume=True)
+            assert stylizer.painted == 100 - done
+            assert times(Path("b", name)) == times(Path(name))
+            painted.add(stylizer.painted)
+        assert 100 in painted
+        assert len(painted) > 5
 
     @pytest.mark.usefixtures("folder")
     def test_a_full_disk(self, capsys: pytest.CaptureFixture[str]) -> None:

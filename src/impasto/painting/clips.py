@@ -302,49 +302,56 @@ class FormerClip:
     """
 
     def __init__(self, path: Path, *, mark: str) -> None:
-        self.container = _open(path)
-        self.stream = _main_stream(self.container, path)
-        marks = {value for key, value in self.stream.metadata.items() if key.lower() == "handler_name"}
+        self.path = path
+        with _open(path) as container:
+            stream = _main_stream(container, path)
+            marks = {value for key, value in stream.metadata.items() if key.lower() == "handler_name"}
         if marks != {mark}:
             raise ClipError(
                 f"expected a partial clip of the same source, style and options, got another in {str(path)!r}: "
                 "remove it, or run without --resume"
             )
-        self.frames = self._count()
-        self.container.seek(0)
+        self.frames = sum(1 for _ in self._whole_packets())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.container.close()
+    @classmethod
+    def find(cls, path: Path, *, mark: str) -> Self | None:
+        """Return what is to be continued; None where nothing is there, or no frame of a killed run was on the disk."""
+        try:
+            with _open(path) as container:
+                _main_stream(container, path)
+        except (FileNotFoundError, ClipError):
+            return None
+        former = cls(path, mark=mark)
+        return former if former.frames else None
 
     def packets(self) -> "Iterator[av.Packet[Any]]":
         """Yield the packet of each frame, as the encoder gave it."""
-        is_h264 = self.stream.codec_context.name == "h264"
-        packing = BitStreamFilterContext("h264_mp4toannexb", self.stream) if is_h264 else None
+        packing = None
         for packet in self._whole_packets():
-            yield from [packet] if packing is None else packing.filter(packet)
+            if packet.stream.codec_context.name != "h264":
+                yield packet
+                continue
+            packing = packing or BitStreamFilterContext("h264_mp4toannexb", packet.stream)
+            yield from packing.filter(packet)
 
     def last_frame(self, form: Form) -> Pixels | None:
         """Return the pixels of the last frame, or None without one."""
         last = None
-        with suppress(av.FFmpegError):
-            for packet in self._whole_packets():
-                if packet.is_keyframe:
-                    self.stream.codec_context.flush_buffers()
-                for frame in packet.decode():
-                    last = frame
-        self.container.seek(0)
+        for packet in self._whole_packets():
+            if packet.is_keyframe:
+                packet.stream.codec_context.flush_buffers()
+            for frame in packet.decode():
+                last = frame
         return None if last is None else _to_pixels(last, form.painted)
-
-    def _count(self) -> int:
-        return sum(1 for _ in self._whole_packets())
 
     def _whole_packets(self) -> "Iterator[av.Packet[Any]]":
         # A killed run may leave half a packet at the end.
-        with suppress(av.FFmpegError):
-            yield from (packet for packet in self.container.demux(self.stream) if packet.size)
+        with _open(self.path) as container, suppress(av.FFmpegError):
+            for packet in container.demux(_main_stream(container, self.path)):
+                if packet.is_corrupt:
+                    return
+                if packet.size:
+                    yield packet
 
 
 def _options(path: Path, source: ClipReader) -> dict[str, str]:

@@ -55,7 +55,7 @@ def paint_clip(
     mark = _mark(painter, job, look, options)
     with ExitStack() as stack:
         source = stack.enter_context(ClipReader(job.source))
-        former = stack.enter_context(FormerClip(partial, mark=mark)) if options.resume and partial.exists() else None
+        former = FormerClip.find(partial, mark=mark) if options.resume else None
         # The former part stays until the new one has as many frames.
         place = partial if former is None else partial.with_name(f".{secrets.token_hex(8)}{partial.suffix}")
         writer = ClipWriter(place, source, quality=options.quality, mark=mark, strip=options.strip)

@@ -3,7 +3,9 @@
     python scripts/make_figures.py
 
 ``hero.jpg`` shows a photo, the style picture and the result; ``gallery.jpg`` every style on two photos that no training
-has seen; ``looks.jpg`` one painting at several strengths, with the photo's colours, and with larger strokes.
+has seen; ``looks.jpg`` one painting at several strengths, with the photo's colours, and with larger strokes;
+``large.jpg`` a painting of 6,000 x 4,000 px as a whole and a part of it as it is; ``frames.jpg`` two frames of a clip,
+and below them the same two painted with --smooth.
 """
 
 import argparse
@@ -11,10 +13,13 @@ import itertools
 import sys
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from impasto.images import contact_sheet, read_image, resize, write_image
 from impasto.learning.photos import sample_photos
+from impasto.painting.pictures import to_array, to_image
+from impasto.painting.smoothing import Smoother
 from impasto.painting.stylizer import LookOptions, Stylizer
 from impasto.style_file import SHIPPED
 
@@ -29,6 +34,9 @@ LOOKS: tuple[LookOptions, ...] = (
 HEIGHT = 300
 COLUMNS = 2
 """Styles beside each other in the gallery."""
+LARGE, LARGE_STYLE = 4000, "thick_oil"
+"""Short side of the large picture, in px."""
+FRAMES = 12
 
 
 def style_picture(name: str) -> Tensor:
@@ -58,6 +66,24 @@ def make_looks(photo: Tensor) -> Tensor:
     return contact_sheet([[photo, *(stylizer(photo, **look) for look in LOOKS)]], height=HEIGHT * 2 // 3)
 
 
+def make_large(photo: Tensor) -> Tensor:
+    """Return a large painting, made small, and a part of it that is not."""
+    painted = Stylizer.load(SHIPPED / f"{LARGE_STYLE}.safetensors")(resize(photo, short_side=LARGE), stroke_scale=2.0)
+    part = painted[..., LARGE // 2 : LARGE // 2 + HEIGHT, LARGE // 2 : LARGE // 2 + HEIGHT * 3 // 2]
+    return contact_sheet([[resize(photo, short_side=HEIGHT), resize(painted, short_side=HEIGHT), part]], height=HEIGHT)
+
+
+def make_frames(photo: Tensor) -> Tensor:
+    """Return two frames of a clip whose camera moves to the right, painted one by one, and with --smooth."""
+    stylizer, smooth = Stylizer.load(SHIPPED / f"{HERO}.safetensors"), Smoother()
+    height, width = photo.shape[2] * 2 // 3, photo.shape[3] * 2 // 3
+    film = [to_array(photo[..., :height, 4 * time : 4 * time + width], np.dtype(np.uint8)) for time in range(FRAMES)]
+    painted = [stylizer(frame) for frame in film]
+    smoothed = [smooth(*pair) for pair in zip(film, painted, strict=True)]
+    rows = [[to_image(frames[number]) for number in (0, -1)] for frames in (film, painted, smoothed)]
+    return contact_sheet([list(itertools.chain(*rows))], height=HEIGHT * 2 // 3)
+
+
 def main() -> int:
     """Make the figures and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,6 +94,8 @@ def main() -> int:
     write_image(arguments.to / "hero.jpg", make_hero(photos[0]), quality=88)
     write_image(arguments.to / "gallery.jpg", make_gallery(photos), quality=85)
     write_image(arguments.to / "looks.jpg", make_looks(photos[1]), quality=85)
+    write_image(arguments.to / "frames.jpg", make_frames(photos[0]), quality=85)
+    write_image(arguments.to / "large.jpg", make_large(photos[1]), quality=85)
     return 0
 
 

@@ -30,7 +30,8 @@ MAY_SEE = {
     "style_file": {"files", "metadata", "torch_files", "transformer"},
     "learning.features": {"torch_files"},
     "learning.losses": set[str](),
-    "learning.module": {"transformer", "learning.features", "learning.losses"},
+    "learning.stability": set[str](),
+    "learning.module": {"transformer", "learning.features", "learning.losses", "learning.stability"},
     "learning.generated_photos": set[str](),
     "learning.photos": {"images", "photo_folder", "learning.generated_photos"},
     "learning.callbacks": {"images"},
@@ -122,7 +123,7 @@ def test_a_room_sees_only_what_it_may(room: str) -> None:
 
 
 def test_what_a_room_sees_is_found() -> None:
-    assert seen_rooms("learning.module") == {"transformer", "learning.features", "learning.losses"}
+    assert seen_rooms("learning.snapshot") == {"learning.module"}
     assert "learning.training" in seen_rooms("learning.command")  # an import inside a function
 
 

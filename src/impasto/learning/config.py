@@ -80,12 +80,16 @@ class NetworkConfig:
 
 @dataclass
 class LossConfig:
-    """The perceptual loss: scaling, the weights of the terms, and of the layers within them."""
+    """The perceptual loss: scaling, the weights of the terms, and of the layers within them.
+
+    ``stability`` weighs how much a slightly moved, noisy photo is painted otherwise: for video.
+    """
 
     scaling: Scaling = Scaling.balanced
     content_weight: float = MISSING
     style_weight: float = MISSING
     tv_weight: float = MISSING
+    stability: float = 0.0
     content_layers: dict[str, float] = MISSING
     style_layers: dict[str, float] = MISSING
 
@@ -148,6 +152,7 @@ _AT_LEAST: dict[str, float] = {
     "loss.content_weight": 0,
     "loss.style_weight": 0,
     "loss.tv_weight": 0,
+    "loss.stability": 0,
     "budget.steps": 1,
     "budget.batch_size": 1,
     "budget.image_size": 32,

@@ -116,7 +116,7 @@ def find_broken_layer(module: StyleModule, batch: Tensor) -> str | None:
             for name, layer in network.named_modules():
                 hook = layer.register_forward_hook(_note(found, f"{name} of the {place}"))
                 hooks.callback(hook.remove)
-        module.loss_terms(batch, module.transformer(batch))
+        module.step_terms(batch)
     return found[0] if found else None
 
 

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from impasto.learning.features import LossNetwork
 from impasto.learning.losses import LossTerms, PerceptualLoss
+from impasto.learning.stability import Disturbance
 from impasto.transformer import TransformerNet
 
 
@@ -24,6 +25,13 @@ class Faults:
     skipped: int = 0
     in_a_row: int = 0
     returns: int = 0
+
+
+@dataclass(frozen=True)
+class StepTerms(LossTerms):
+    """The terms of a training step; ``total`` is with ``stability``."""
+
+    stability: Tensor
 
 
 class StyleModule(LightningModule):
@@ -47,6 +55,8 @@ class StyleModule(LightningModule):
         average: float = 0.99,
         amsgrad: bool = False,
         clip: float | None = 1.0,
+        stability: float = 0.0,
+        seed: int = 0,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -57,10 +67,11 @@ class StyleModule(LightningModule):
         self.steps, self.learning_rate, self.warm_up, self.decay = steps, learning_rate, warm_up, decay
         self.average_decay, self.amsgrad = average, amsgrad
         self.longest_gradient = clip if clip is not None else math.inf
+        self.stability, self.seed = stability, seed
         self.metadata = metadata if metadata is not None else {}
         self.faults = Faults()
         self.broken: str | None = None
-        self._terms: LossTerms
+        self._terms: StepTerms
         self.steps_before, self._optimizer_before = 0, dict[str, Any]()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -71,8 +82,8 @@ class StyleModule(LightningModule):
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
         """Return the total loss of a batch."""
         del batch_index
-        terms = self.loss_terms(batch, self.transformer(batch))
-        self._terms = LossTerms(*(getattr(terms, each.name).detach() for each in fields(LossTerms)))
+        terms = self.step_terms(batch)
+        self._terms = StepTerms(*(getattr(terms, each.name).detach() for each in fields(StepTerms)))
         self._log_terms("train", self._terms, batch_size=len(batch))
         return terms.total
 
@@ -80,6 +91,16 @@ class StyleModule(LightningModule):
         """Log the losses of the averaged weights on held-out photos."""
         del batch_index
         self._log_terms("val", self.loss_terms(batch, self(batch)), batch_size=len(batch))
+
+    def step_terms(self, photos: Tensor) -> StepTerms:
+        """Return the losses of a step: with ``stability``, photos are painted beside a disturbed copy of them."""
+        if self.stability == 0:
+            return StepTerms(**vars(self.loss_terms(photos, self.transformer(photos))), stability=photos.new_zeros(()))
+        disturbance = Disturbance.draw(photos, seed=self.seed + self.global_step)
+        stylized, disturbed = self.transformer(torch.cat([photos, disturbance(photos)])).chunk(2)
+        terms = vars(self.loss_terms(photos, stylized))
+        stability = disturbance.loss(stylized, disturbed)
+        return StepTerms(**terms | {"total": terms["total"] + self.stability * stability}, stability=stability)
 
     def loss_terms(self, photos: Tensor, stylized: Tensor) -> LossTerms:
         """Return the losses of stylized images against their photos and the style."""
@@ -91,14 +112,16 @@ class StyleModule(LightningModule):
         return terms
 
     def _log_terms(self, stage: str, terms: LossTerms, *, batch_size: int) -> None:
-        _, loss = self.judge
-        unweighted = {"content": terms.content, "style": terms.style, "tv": terms.tv}
-        weights = {"content": loss.content_weight, "style": loss.style_weight, "tv": loss.tv_weight}
         values = {f"{stage}/loss": terms.total}
-        for name, value in unweighted.items():
-            values[f"{stage}/{name}"] = weights[name] * value
-            values[f"{stage}/{name}_unweighted"] = value
+        for name, weight in self._weights(stage).items():
+            values[f"{stage}/{name}"] = weight * getattr(terms, name)
+            values[f"{stage}/{name}_unweighted"] = getattr(terms, name)
         self.log_dict(values, batch_size=batch_size)
+
+    def _weights(self, stage: str) -> dict[str, float]:
+        loss = self.judge[1]
+        weights = {"content": loss.content_weight, "style": loss.style_weight, "tv": loss.tv_weight}
+        return {**weights, "stability": self.stability} if stage == "train" and self.stability > 0 else weights
 
     def go_on_from(self, checkpoint: dict[str, Any]) -> None:
         """Take the state of a checkpoint, before the training begins."""
@@ -144,8 +167,7 @@ class StyleModule(LightningModule):
             optimizer.zero_grad()  # Adam leaves alone what has no gradient
 
     def _describe_fault(self, norm: Tensor) -> str:
-        loss = self.judge[1]
-        weights = {"content": loss.content_weight, "style": loss.style_weight, "tv": loss.tv_weight}
+        weights = self._weights("train")
         terms = {name: float(weight * getattr(self._terms, name)) for name, weight in weights.items()}
         broken = [f"the {name} loss is {value}" for name, value in terms.items() if not math.isfinite(value)]
         if not broken and math.isfinite(self._terms.total):

@@ -35,6 +35,7 @@ def make_metadata(config: TrainConfig) -> dict[str, Any]:
         "content_weight": config.loss.content_weight,
         "style_weight": config.loss.style_weight * config.style.strength,
         "tv_weight": config.loss.tv_weight,
+        "stability": config.loss.stability,
         "image_size": config.budget.image_size,
         "batch_size": config.budget.batch_size,
         "style_size": config.style.size,

@@ -227,6 +227,8 @@ def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
         average=budget.average,
         amsgrad=budget.amsgrad,
         clip=budget.clip,
+        stability=config.loss.stability,
+        seed=config.seed,
         metadata=make_metadata(config),
     )
 
@@ -384,7 +386,7 @@ def time_step(module: StyleModule, batch: Tensor, precision: Precision) -> float
 def take_step(module: StyleModule, optimizer: Optimizer, photos: Tensor, precision: Precision) -> Tensor:
     """Train on a batch as the trainer does, but without Lightning, and return the loss."""
     with torch.autocast(photos.device.type, torch.bfloat16, enabled=precision is Precision.bf16):
-        total = module.loss_terms(photos, module.transformer(photos)).total
+        total = module.step_terms(photos).total
     total.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(module.transformer.parameters(), module.longest_gradient)
     optimizer.step()
@@ -407,13 +409,14 @@ def describe_plan(parts: Parts, *, seconds: float) -> str:
     config, module = parts.config, parts.module
     budget = config.budget
     parameters = count_parameters(module.transformer)
+    stability = f", stability {config.loss.stability:g}" if config.loss.stability > 0 else ""
     return (
         f"style          {config.style.name}: {style_picture(config.style.image)} at {config.style.size} px\n"
         f"photos         {parts.photos.describe()}\n"
         f"transformer    width {config.network.width}, {parameters:,} parameters, {_describe_start(config, module)}\n"
         f"loss network   {config.loss_network.name}\n"
         f"loss           {config.loss.scaling.value}: content {config.loss.content_weight:g}, "
-        f"style {config.loss.style_weight * config.style.strength:g}, tv {config.loss.tv_weight:g}\n"
+        f"style {config.loss.style_weight * config.style.strength:g}, tv {config.loss.tv_weight:g}{stability}\n"
         f"steps          {_describe_steps(config, module)} of {budget.batch_size} photos at {budget.image_size} px\n"
         f"device         {module.device}, {parts.precision.value}\n"
         f"expected time  {_minutes(seconds)}\n"

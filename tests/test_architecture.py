@@ -50,7 +50,7 @@ MAY_SEE = {
     "painting.arithmetic": {"transformer"},
     "painting.tiles": {"transformer", "painting.arithmetic"},
     "painting.stylizer": HALL | {f"painting.{room}" for room in ("arithmetic", "painter", "pictures", "tiles")},
-    "painting.outputs": {"images"},
+    "painting.outputs": {"images", "painting.painter"},
     "painting.smoothing": {"painting.pictures"},
     "painting.animations": {
         "files",
@@ -60,7 +60,7 @@ MAY_SEE = {
         "painting.smoothing",
         "painting.painter",
     },
-    "painting.clips": {"painting.pictures"},
+    "painting.clips": {"painting.outputs", "painting.pictures"},
     "painting.video": {"files"}
     | {"painting.clips", "painting.outputs", "painting.pictures", "painting.smoothing", "painting.painter"},
     "painting.batch": {

@@ -23,6 +23,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
+from impasto.painting.outputs import another_part
 from impasto.painting.pictures import Pixels
 
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -298,7 +299,8 @@ class FormerClip:
     """The encoded frames of a partial clip, to go on from.
 
     Raises:
-        ClipError: the file is no clip, or ``mark`` is another than the one it was written with.
+        ClipError: the file is no clip.
+        ValueError: ``mark`` is another than the one it was written with.
     """
 
     def __init__(self, path: Path, *, mark: str) -> None:
@@ -307,10 +309,7 @@ class FormerClip:
             stream = _main_stream(container, path)
             marks = {value for key, value in stream.metadata.items() if key.lower() == "handler_name"}
         if marks != {mark}:
-            raise ClipError(
-                f"expected a partial clip of the same source, style and options, got another in {str(path)!r}: "
-                "remove it, or run without --resume"
-            )
+            raise another_part(path)
         self.frames = sum(1 for _ in self._whole_packets())
 
     @classmethod

@@ -1,9 +1,10 @@
-"""Which pictures are painted, and to which file each goes."""
+"""Which pictures are painted, to which file each goes, and which partial clips may be continued."""
 
 import glob
+import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from impasto.images import (
     find_images,
     is_animated,
 )
+from impasto.painting.painter import Look, Painter
 
 DEFAULT_FOLDER = "painted"
 WRITABLE_CLIPS = frozenset({".m4v", ".mkv", ".mov", ".mp4", ".webm"})
@@ -66,6 +68,22 @@ def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> 
 def partial_path(target: Path) -> Path:
     """Return where the painted part of a clip is until the whole is done."""
     return target.with_name(f"{target.stem}.partial{target.suffix}")
+
+
+def mark_of(painter: Painter, job: Job, look: Look, options: ClipOptions) -> str:
+    """Return what a partial clip must say of its making to be continued."""
+    made = hashlib.sha256(painter.weights())
+    size = job.source.stat().st_size if job.source.is_file() else 0
+    made.update(repr((replace(look, memory=None), replace(options, resume=False), size)).encode())
+    return f"impasto {made.hexdigest()[:16]}"
+
+
+def another_part(path: Path) -> ValueError:
+    """Return the error of a partial clip that does not say so."""
+    return ValueError(
+        f"expected a partial clip of the same source, style and options, got another in {str(path)!r}: "
+        "remove it, or run without --resume"
+    )
 
 
 def _find_sources(inputs: Sequence[str], *, output: Path) -> list[Path]:
@@ -165,4 +183,4 @@ def _key(path: Path) -> str:
     return str(path.resolve()).casefold()
 
 
-__all__ = ["DEFAULT_FOLDER", "ClipOptions", "Job", "partial_path", "plan_jobs"]
+__all__ = ["DEFAULT_FOLDER", "ClipOptions", "Job", "another_part", "mark_of", "partial_path", "plan_jobs"]

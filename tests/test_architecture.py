@@ -61,6 +61,7 @@ MAY_SEE = {
         "painting.painter",
     },
     "painting.clips": {"painting.outputs", "painting.pictures"},
+    "painting.camera": {"painting.painter", "painting.pictures", "painting.smoothing"},
     "painting.video": {"files"}
     | {"painting.clips", "painting.outputs", "painting.pictures", "painting.smoothing", "painting.painter"},
     "painting.batch": {
@@ -85,7 +86,7 @@ MAY_SEE = {
     "commands.features": ROOMS.keys() - {"cli"},
     "cli": {
         *("files", "images", "learning.command", "painting.batch", "painting.outputs", "painting.painter"),
-        *("painting.onnx_runtime", "painting.stylizer"),
+        *("painting.camera", "painting.onnx_runtime", "painting.stylizer"),
         *("commands.optimize", "commands.features", "commands.export", "commands.import_model"),
         "commands.check",
     },

@@ -25,6 +25,7 @@ WRITABLE_CLIPS = frozenset({".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 CLIP_SUFFIXES = WRITABLE_CLIPS | {".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".wmv"}
 """Endings, in lower case, of the files that count as video."""
 _PAINTED_SUFFIXES = IMAGE_SUFFIXES | CLIP_SUFFIXES
+_SLASH = "name a folder, with a slash at the end if it has a dot in its name"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> 
     if output is None or _is_folder(output):
         return _plan_folder(sources, folder=Path(folder), style_name=style_name)
     return _plan_file(sources, target=Path(output))
+
+
+def find_folder(output: str | None) -> Path:
+    """Return the folder for pictures that are named elsewhere; raises ValueError where the output is a file."""
+    if output is not None and not _is_folder(output):
+        raise ValueError(f"expected a folder as output, got the file {output!r}: {_SLASH}")
+    return Path(DEFAULT_FOLDER if output is None else output)
 
 
 def partial_path(target: Path) -> Path:
@@ -128,8 +136,7 @@ def _is_folder(output: str) -> bool:
 def _plan_file(sources: Sequence[Path], *, target: Path) -> list[Job]:
     if len(sources) > 1:
         raise ValueError(
-            f"expected a folder as output of {len(sources)} pictures, got the file {str(target)!r}: "
-            "name a folder, with a slash at the end if it has a dot in its name"
+            f"expected a folder as output of {len(sources)} pictures, got the file {str(target)!r}: {_SLASH}"
         )
     is_clip = _check_kind(sources[0], target)
     if target.resolve() == sources[0].resolve():
@@ -183,4 +190,13 @@ def _key(path: Path) -> str:
     return str(path.resolve()).casefold()
 
 
-__all__ = ["DEFAULT_FOLDER", "ClipOptions", "Job", "another_part", "mark_of", "partial_path", "plan_jobs"]
+__all__ = [
+    "DEFAULT_FOLDER",
+    "ClipOptions",
+    "Job",
+    "another_part",
+    "find_folder",
+    "mark_of",
+    "partial_path",
+    "plan_jobs",
+]

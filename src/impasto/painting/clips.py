@@ -23,6 +23,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
+from impasto.images import pixel_limit
 from impasto.painting.outputs import another_part
 from impasto.painting.pictures import Pixels
 
@@ -390,9 +391,11 @@ def _read_form(path: Path) -> Form:
     """Return the form of the first frame that can be decoded."""
     with _open(path) as container:
         stream = _main_stream(container, path)
+        _check_size(stream.width, stream.height, path)  # before a frame takes so much memory
         frame = _first_frame(container, stream)
     if frame is None:
         raise ClipError(f"expected a clip with frames, found none in {str(path)!r}: give another file")
+    _check_size(frame.width, frame.height, path)
     is_rgb = frame.format.is_rgb
     return Form(
         width=frame.width,
@@ -405,6 +408,15 @@ def _read_form(path: Path) -> Form:
         color_trc=frame.color_trc,
         is_rgb=is_rgb,
     )
+
+
+def _check_size(width: int, height: int, path: Path) -> None:
+    most = pixel_limit()
+    if most is not None and width * height > most:
+        raise ClipError(
+            f"expected frames of at most {most:,} px, got {width} x {height} px in {str(path)!r}: make it smaller, "
+            "or raise the limit"
+        )
 
 
 def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFrame | None:

@@ -393,6 +393,20 @@ class TestDamaged:
         assert not Path(f"b{suffix}").exists()
 
     @pytest.mark.usefixtures("folder")
+    def test_an_avi_cut_short(self, capsys: pytest.CaptureFixture[str]) -> None:
+        clip = Clip(codec="mpeg4", time_base=Fraction(1, 10), times=range(30))
+        data = write_clip(Path("a.avi"), clip).read_bytes()
+        assert stylize("a.avi", "--output", "whole.mp4") == 0
+        assert capsys.readouterr().err == ""
+        Path("a.avi").write_bytes(data[: int(len(data) * 0.9)])
+        assert stylize("a.avi", "--output", "b.mp4") == 0
+        done = len(frames(Path("b.mp4")))
+        assert 0 < done < 30
+        assert capsys.readouterr().err == (
+            f"warning: 'a.avi' has {done} of the 30 frames that its header says: it may be cut off\n"
+        )
+
+    @pytest.mark.usefixtures("folder")
     def test_a_clip_without_its_index(self, capsys: pytest.CaptureFixture[str]) -> None:
         data = write_clip(Path("a.mp4")).read_bytes()
         Path("a.mp4").write_bytes(data[: len(data) // 2])

@@ -121,6 +121,7 @@ class ClipReader:
         self.form = _read_form(path)
         self.container = _open(path)
         self.stream = _main_stream(self.container, path)
+        self.frames = 0
         self.broken = 0
         self.end = Fraction(0)
 
@@ -157,6 +158,7 @@ class ClipReader:
                 time = frame.pts if frame.pts is not None else frame.dts
                 # Damaged files may step back in time, which no file to be written can.
                 last = time if time is not None and time > last else last + 1 if last >= 0 else 0
+                self.frames += 1
                 yield Frame(_to_pixels(frame, self.form), int(last), frame.duration or 0)
 
     def find_cut(self) -> str | None:
@@ -170,6 +172,16 @@ class ClipReader:
             f"expected a whole clip of {float(expected):.1f} s, got one cut off after {float(self.end):.1f} s "
             f"in {str(self.path)!r}: copy it again"
         )
+
+    def find_missing(self) -> str | None:
+        """Return, once all is read, what to tell of an AVI with fewer frames than its header says.
+
+        That is no error: frames that a recorder dropped are counted there, too.
+        """
+        stated = self.stream.frames
+        if self.container.format.name != "avi" or self.frames >= stated:
+            return None
+        return f"{str(self.path)!r} has {self.frames} of the {stated} frames that its header says: it may be cut off"
 
     def _demux(self) -> "Iterator[av.Packet[Any]]":
         failures = 0

@@ -67,6 +67,8 @@ def paint_clip(
             cut = source.find_cut()
             if broken := source.broken + writer.broken:
                 warn(f"passed over {broken} broken packets of {str(job.source)!r}")
+            if missing := source.find_missing():
+                warn(missing)
         except BaseException as error:
             _keep(writer, place, partial)
             told = _explain(error, job.target)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -128,12 +129,8 @@ class _Window:
         self.times: deque[float] = deque(maxlen=10)
 
     def __enter__(self) -> Self:
-        try:
+        with _told_of_display():
             _find_display()
-        except pygame.error as error:
-            raise ValueError(
-                f"expected a display for the window, got {str(error)!r}: run it on a desktop, or paint a clip"
-            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,7 +139,8 @@ class _Window:
     def show(self, pixels: Pixels) -> None:
         """Show the pixels (H, W, 3) of uint8; the first open the window, in their size."""
         size = pixels.shape[1], pixels.shape[0]
-        window = pygame.display.get_surface() or pygame.display.set_mode(size, pygame.RESIZABLE)
+        with _told_of_display():
+            window = pygame.display.get_surface() or pygame.display.set_mode(size, pygame.RESIZABLE)
         share = min(window.get_width() / size[0], window.get_height() / size[1])
         fitting = max(1, round(size[0] * share)), max(1, round(size[1] * share))
         image = pygame.image.frombuffer(pixels.tobytes(), size, "RGB")
@@ -162,6 +160,16 @@ class _Window:
                 yield pygame.K_ESCAPE
             if event.type == pygame.KEYDOWN:
                 yield event.key
+
+
+@contextmanager
+def _told_of_display() -> Iterator[None]:
+    try:
+        yield
+    except pygame.error as error:
+        raise ValueError(
+            f"expected a display for the window, got {str(error)!r}: run it on a desktop, or paint a clip"
+        ) from error
 
 
 def _find_display() -> None:

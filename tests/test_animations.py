@@ -14,6 +14,7 @@ from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.stylizer import Look, Stylizer
 from tests.clip_files import picture
 from tests.test_cli import stylize
+from tests.test_video import StopsAfter
 
 DURATIONS = [40, 200, 70, 70, 1000]
 SIZE = (33, 24)
@@ -78,6 +79,22 @@ def test_what_is_transparent_is_kept(suffix: str) -> None:
         assert (photo[..., 3] == 0).any()
 
 
+@pytest.mark.parametrize("gray", [0, 255])
+@pytest.mark.usefixtures("folder")
+def test_opaque_edges_stay_opaque(gray: int) -> None:
+    frames = np.full((3, 24, 33, 4), gray, np.uint8)
+    frames[..., 3] = 255
+    for number, frame in enumerate(frames):
+        frame[5:12, 5 + 3 * number : 20] = (200, 100, 50, 0)
+        frame[12:15, 5 + 3 * number : 20] = (50, 100, 200, 255)
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    first.save("a.webp", save_all=True, append_images=others, duration=50, lossless=True)
+    assert stylize("a.webp", "--output", "b.gif", "--strength", 0) == 0
+    after = np.stack(read(Path("b.gif"))[0])
+    assert np.array_equal(after[..., 3], frames[..., 3])
+    assert np.array_equal(after[frames[..., 3] > 0], frames[frames[..., 3] > 0])
+
+
 @pytest.mark.usefixtures("folder")
 def test_one_frame_is_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
     write(Path("moving.gif"))
@@ -94,25 +111,128 @@ def read_size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".webp"])
-@pytest.mark.usefixtures("folder")
-def test_an_interruption_leaves_what_is_done(suffix: str) -> None:
-    class Stopped(Stylizer):
-        painted = 0
+class TestInterrupted:
+    def stopped(self, left: int, suffix: str, *, done: int | None = None, **options: bool) -> None:
+        stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+        stylizer.left = left
+        with pytest.raises(KeyboardInterrupt) as caught:
+            paint(stylizer, f"b/b{suffix}", suffix, **options)
+        note = f"the {done or left} frames done are in 'b/b.partial{suffix}', and --resume continues"
+        assert caught.value.__notes__ == [note]
+        assert os.listdir("b") == [f"b.partial{suffix}"]
 
-        def paint(self, pixels: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
-            if self.painted == 3:
-                raise KeyboardInterrupt
-            self.painted += 1
-            return super().paint(pixels, look)
+    @pytest.mark.parametrize("is_smooth", [False, True], ids=["plain", "smooth"])
+    @pytest.mark.parametrize("with_alpha", [False, True], ids=["opaque", "transparent"])
+    @pytest.mark.parametrize("suffix", [".gif", ".webp"])
+    @pytest.mark.usefixtures("folder")
+    def test_what_is_done_stays_and_is_continued(self, suffix: str, with_alpha: bool, is_smooth: bool) -> None:
+        write(Path(f"a{suffix}"), with_alpha=with_alpha, loop=3)
+        paint(Stylizer.load("runs/zigzag", device="cpu"), f"whole{suffix}", suffix, smooth=is_smooth)
+        self.stopped(1, suffix, smooth=is_smooth)
+        self.stopped(2, suffix, smooth=is_smooth, done=3, resume=True)
+        assert read(Path(f"b/b.partial{suffix}"))[1:] == (DURATIONS[:3], 3)
+        rest = StopsAfter.load("runs/zigzag", device="cpu")
+        rest.left = 2
+        paint(rest, f"b/b{suffix}", suffix, smooth=is_smooth, resume=True)
+        assert os.listdir("b") == [f"b{suffix}"]
+        whole, resumed = read(Path(f"whole{suffix}")), read(Path(f"b/b{suffix}"))
+        assert resumed[1:] == whole[1:] == (DURATIONS, 3)
+        assert np.array_equal(np.stack(resumed[0]), np.stack(whole[0]))
+        assert b"impasto" not in Path(f"b/b{suffix}").read_bytes()
 
-    write(Path(f"a{suffix}"))
-    job = Job(Path(f"a{suffix}"), Path(f"b{suffix}"), is_clip=True)
-    with pytest.raises(KeyboardInterrupt) as caught:
-        list(paint_clips(Stopped.load("runs/zigzag", device="cpu"), [job], look=Look(), options=ClipOptions()))
-    assert caught.value.__notes__ == [f"the 3 frames done are in 'b.partial{suffix}'"]
-    assert read(Path(f"b.partial{suffix}"))[1] == DURATIONS[:3]
-    assert not Path(f"b{suffix}").exists()
+    @pytest.mark.parametrize("suffix", [".gif", ".webp"])
+    @pytest.mark.usefixtures("folder")
+    def test_frames_that_are_alike_are_counted(self, suffix: str) -> None:
+        images = [Image.fromarray(picture(number, SIZE)) for number in (0, 0, 0, 9, 9, 0, 20)]
+        # Else the writer of this source would put the frames together, too.
+        for number, image in enumerate(images):
+            image.putpixel((0, 0), (number, 0, 0))
+        images[0].save("a.gif", save_all=True, append_images=images[1:], duration=50, disposal=2)
+        whole, alike = (Alike.load("runs/zigzag", device="cpu") for _ in range(2))
+        whole.left = 7
+        paint(whole, f"whole{suffix}", ".gif")
+        alike.left = 5
+        with pytest.raises(KeyboardInterrupt) as caught:
+            paint(alike, f"b/b{suffix}", ".gif")
+        part = f"b/b.partial{suffix}"
+        assert caught.value.__notes__ == [f"the 5 frames done are in {part!r}, and --resume continues"]
+        assert read(Path(part))[1] == [150, 100]
+        alike.left, alike.painted = 2, 0
+        paint(alike, f"b/b{suffix}", ".gif", resume=True)
+        first, second = read(Path(f"whole{suffix}")), read(Path(f"b/b{suffix}"))
+        assert first[1:] == second[1:] == ([150, 100, 50, 50], first[2])
+        assert np.array_equal(np.stack(first[0]), np.stack(second[0]))
+
+    @pytest.mark.parametrize("suffix", [".gif", ".webp"])
+    @pytest.mark.usefixtures("folder")
+    def test_fewer_frames_never_replace_more(self, suffix: str) -> None:
+        write(Path(f"a{suffix}"))
+        self.stopped(3, suffix)
+        before = Path(f"b/b.partial{suffix}").read_bytes()
+        job = Job(Path(f"a{suffix}"), Path(f"b/b{suffix}"), is_clip=True)
+
+        def stop(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        stylizer = Stylizer.load("runs/zigzag", device="cpu")
+        with pytest.raises(KeyboardInterrupt) as caught:
+            list(paint_clips(stylizer, [job], look=Look(), options=ClipOptions(resume=True), progress=stop))
+        note = f"the 3 frames done are in 'b/b.partial{suffix}', and --resume continues"
+        assert caught.value.__notes__ == [note]
+        assert Path(f"b/b.partial{suffix}").read_bytes() == before
+
+    @pytest.mark.parametrize("suffix", [".gif", ".webp"])
+    @pytest.mark.usefixtures("folder")
+    def test_a_part_made_in_another_way_is_refused(self, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+        write(Path(f"a{suffix}"))
+        self.stopped(3, suffix)
+        part = Path(f"b/b.partial{suffix}")
+        before = part.read_bytes()
+        expected = (
+            "error: expected a partial clip of the same source, style and options, got another in "
+            f"{str(part)!r}: remove it, or run without --resume\n"
+        )
+        assert stylize(f"a{suffix}", "--output", f"b/b{suffix}", "--resume", "--strength", 0.5) == 2
+        assert capsys.readouterr().err == expected
+        assert part.read_bytes() == before
+        write(part)  # made by another program
+        assert stylize(f"a{suffix}", "--output", f"b/b{suffix}", "--resume") == 2
+        assert capsys.readouterr().err == expected
+
+    @pytest.mark.parametrize("suffix", [".gif", ".webp"])
+    @pytest.mark.parametrize("damage", ["cut", "empty", "changed"])
+    @pytest.mark.usefixtures("folder")
+    def test_a_damaged_part_begins_again(self, suffix: str, damage: str) -> None:
+        write(Path(f"a{suffix}"))
+        paint(Stylizer.load("runs/zigzag", device="cpu"), f"whole{suffix}", suffix)
+        self.stopped(4, suffix)
+        part = Path(f"b/b.partial{suffix}")
+        data = part.read_bytes()
+        middle = len(data) // 2
+        changed = data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+        part.write_bytes({"cut": data[:middle], "empty": b"", "changed": changed}[damage])
+        again = StopsAfter.load("runs/zigzag", device="cpu")
+        again.left = 5
+        paint(again, f"b/b{suffix}", suffix, resume=True)
+        assert again.painted == 5
+        assert Path(f"b/b{suffix}").read_bytes() == Path(f"whole{suffix}").read_bytes()
+        assert os.listdir("b") == [f"b{suffix}"]
+
+
+class Alike(StopsAfter):
+    """Paints what differs in the first pixel alone alike."""
+
+    def paint(self, pixels: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+        pixels = pixels.copy()
+        pixels[0, 0] = 0
+        return super().paint(pixels, look)
+
+
+def paint(stylizer: Stylizer, target: str, suffix: str, *, resume: bool = False, smooth: bool = False) -> None:
+    """Paint the animation ``a``; raises its error."""
+    job = Job(Path(f"a{suffix}"), Path(target), is_clip=True)
+    for _, error in paint_clips(stylizer, [job], look=Look(), options=ClipOptions(resume=resume, smooth=smooth)):
+        assert error is None
 
 
 @pytest.mark.usefixtures("folder")

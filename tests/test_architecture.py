@@ -51,7 +51,7 @@ MAY_SEE = {
     "painting.arithmetic": {"transformer"},
     "painting.tiles": {"transformer", "painting.arithmetic"},
     "painting.stylizer": HALL | {f"painting.{room}" for room in ("arithmetic", "painter", "pictures", "tiles")},
-    "painting.outputs": {"images"},
+    "painting.outputs": {"images", "painting.painter"},
     "painting.smoothing": {"painting.pictures"},
     "painting.animations": {
         "files",
@@ -61,7 +61,8 @@ MAY_SEE = {
         "painting.smoothing",
         "painting.painter",
     },
-    "painting.clips": {"painting.pictures"},
+    "painting.clips": {"images", "painting.outputs", "painting.pictures"},
+    "painting.camera": {"painting.painter", "painting.pictures", "painting.smoothing"},
     "painting.video": {"files"}
     | {"painting.clips", "painting.outputs", "painting.pictures", "painting.smoothing", "painting.painter"},
     "painting.batch": {
@@ -86,7 +87,7 @@ MAY_SEE = {
     "commands.features": ROOMS.keys() - {"cli"},
     "cli": {
         *("files", "images", "learning.command", "painting.batch", "painting.outputs", "painting.painter"),
-        *("painting.onnx_runtime", "painting.stylizer"),
+        *("painting.camera", "painting.onnx_runtime", "painting.stylizer"),
         *("commands.optimize", "commands.features", "commands.export", "commands.import_model"),
         "commands.check",
     },

@@ -29,6 +29,7 @@ HEAVY = [
     "tensorboard",
     "skimage",
     "cv2",
+    "pygame",
 ]
 
 
@@ -249,9 +250,9 @@ class TestBadInput:
     def test_a_misspelt_option(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stylize", "--modle=x", "a.png"]) == 2
         assert error(capsys) == (
-            "error: expected an option (--model, --output, --strength, --keep-colors, --stroke-scale, --smooth, "
-            "--quality, --strip, --resume, --memory, --max-pixels, --device, --precision, --help), got '--modle': "
-            "did you mean '--model'?"
+            "error: expected an option (--model, --camera, --output, --strength, --keep-colors, --stroke-scale, "
+            "--smooth, --quality, --strip, --resume, --memory, --max-pixels, --device, --precision, --help), "
+            "got '--modle': did you mean '--model'?"
         )
 
     def test_no_model(self, capsys: pytest.CaptureFixture[str]) -> None:

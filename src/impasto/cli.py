@@ -6,6 +6,7 @@ imported before a subcommand needs it.
 
 import argparse
 import difflib
+import os
 import signal
 import sys
 import threading
@@ -21,11 +22,12 @@ from impasto.files import NO_SPACE
 
 if TYPE_CHECKING:
     from impasto.painting.outputs import Job
-    from impasto.painting.painter import Painter
+    from impasto.painting.painter import Look, Painter
 
 COMMANDS = ("train", "stylize", "optimize", "features", "export", "import", "check")
 _STYLIZE_OPTIONS = (
     "--model",
+    "--camera",
     "--output",
     "--strength",
     "--keep-colors",
@@ -42,7 +44,12 @@ _STYLIZE_OPTIONS = (
 )
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _MODULES = {"optimize": optimize, "features": features, "export": export, "import": import_model, "check": check}
-_PACKAGES = {"onnx": "'impasto[export]'", "onnxruntime": "'impasto[export]'", "torch": "torch"}
+_PACKAGES = {
+    "onnx": "'impasto[export]'",
+    "onnxruntime": "'impasto[export]'",
+    "pygame": "'impasto[camera]'",
+    "torch": "torch",
+}
 """What pip installs, for packages that not everybody has."""
 
 
@@ -106,12 +113,15 @@ def _parser() -> _Parser:
 
 def _add_stylize_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("photos", nargs="+", metavar="PHOTO", help="picture, video, folder, or quoted pattern such as '*.jpg'")
+    add("photos", nargs="*", metavar="PHOTO", help="picture, video, folder, or quoted pattern such as '*.jpg'")
     add(
         "--model",
         required=True,
         metavar="STYLE",
         help="style that comes along, style file, run folder or ONNX file",
+    )
+    add(
+        "--camera", metavar="SOURCE", help="instead of photos, a live window: number of a camera, or a stream's address"
     )
     add("--output", metavar="PATH", help="file (for one photo) or folder; default: the folder painted")
     add("--strength", type=_number, default=1.0, metavar="0..1.5", help="0: the photo, 1: the painting (default)")
@@ -170,9 +180,14 @@ def _stylize(arguments: argparse.Namespace) -> int:
     from impasto.painting.outputs import ClipOptions, plan_jobs
     from impasto.painting.painter import Look
 
+    if bool(arguments.photos) == (arguments.camera is not None):
+        came = "both" if arguments.photos else "none"
+        raise ValueError(f"expected photos or --camera, got {came}: see impasto stylize --help")
     look = Look(arguments.strength, arguments.keep_colors, arguments.stroke_scale, arguments.memory)
     limit_pixels(arguments.max_pixels)
     painter = _load(Path(arguments.model), device=arguments.device, precision=arguments.precision)
+    if arguments.camera is not None:
+        return _show(arguments, painter, look)
     jobs = plan_jobs(arguments.photos, output=arguments.output, style_name=painter.name)
     if arguments.resume:
         jobs = _without_done(jobs)
@@ -183,6 +198,21 @@ def _stylize(arguments: argparse.Namespace) -> int:
         painted = paint_all(painter, pictures, look=look, quality=options.quality, strip=options.strip)
         filmed = paint_clips(painter, clips, look=look, options=options, progress=bar.show, warn=_warn)
         return _report(chain(painted, filmed), count=len(jobs))
+
+
+def _show(arguments: argparse.Namespace, painter: "Painter", look: "Look") -> int:
+    from impasto.painting.outputs import find_folder
+
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it greets where only paths are printed
+    from impasto.painting.camera import paint_camera
+
+    def tell(path: Path) -> None:
+        print(path, flush=True)
+
+    folder = find_folder(arguments.output)
+    with _stopped_by_sigterm():
+        paint_camera(painter, arguments.camera, look, folder=folder, is_smooth=arguments.smooth, saved=tell)
+    return 0
 
 
 @contextmanager

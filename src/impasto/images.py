@@ -260,6 +260,11 @@ def limit_pixels(most: int) -> None:
     Image.MAX_IMAGE_PIXELS = most // 2  # it warns above its limit and refuses above twice that
 
 
+def pixel_limit() -> int | None:
+    """Return how many pixels a picture may have; None: any number."""
+    return None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
 def decode(path: Path) -> Image.Image:
     """Return the first frame, upright, in the file's own mode but with 16 bits at most. Raises as read_image does."""
     with opened(path) as file:
@@ -299,9 +304,9 @@ def _reason(path: Path, error: Exception) -> str:
         advice = "pip install 'impasto[heic]'" if path.suffix.lower() in _HEIC else "give a JPEG, PNG, WebP or TIFF"
         return f"expected an image file, got something else in {str(path)!r}: {advice}"
     if isinstance(error, Image.DecompressionBombError):
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow warns above its limit and refuses above twice that
         return (
-            f"expected an image of at most {most:,} px, got more in {str(path)!r}: make it smaller, or raise the limit"
+            f"expected an image of at most {pixel_limit():,} px, got more in {str(path)!r}: make it smaller, "
+            "or raise the limit"
         )
     if isinstance(error, MemoryError):
         return f"expected an image that fits the memory, got a larger one in {str(path)!r}: make it smaller"
@@ -384,6 +389,7 @@ __all__ = [
     "is_animated",
     "limit_pixels",
     "opened",
+    "pixel_limit",
     "read_image",
     "read_pixels",
     "resize",

@@ -1,22 +1,28 @@
 """Animated GIF and WebP: every frame painted; its time, the number of loops and what is transparent stay.
 
-Pillow holds all frames of a file until it is written: in a GIF a byte for each pixel, in a WebP three or four.
+Pillow holds all frames of a file until it is written: in a GIF a byte for each pixel, in a WebP three or four. What an
+interruption leaves says how it was made, and how often each of its frames was painted: writers put equal ones together.
 """
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import chain, groupby, repeat
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from impasto.files import written_whole
-from impasto.images import format_of, opened
-from impasto.painting.outputs import ClipOptions, Job, partial_path
+from impasto.images import ImageFileError, format_of, opened
+from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, partial_path
 from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Picture, from_pillow, to_pillow
 from impasto.painting.smoothing import Smoother
 
 _UNSEEN = 255  # the colour of a GIF that is transparent
+_RARE = (254, 0, 255)  # under it: Pillow takes edges of the same colour, were they not transparent, for transparent
+_COLOURS = _UNSEEN - 1  # others of a painted frame: read back, the white below what is transparent may be one more
 
 
 def paint_animation(
@@ -24,35 +30,60 @@ def paint_animation(
 ) -> None:
     """Write the painted animation, whole; on any error and on Ctrl-C the frames done stay at ``partial_path``.
 
-    A note of the error says so.
+    A note of the error says so. ``options.resume`` goes on from there.
 
     Raises:
         FileNotFoundError: nothing is there.
         ImageFileError: the file is no picture, or is damaged.
-        ValueError: the memory is too little for a frame.
+        ValueError: the memory is too little for a frame, or the partial file is of something else.
         OSError: the disk is full, or the folder cannot be written.
     """
+    partial, mark = partial_path(job.target), mark_of(painter, job, look, options)
+    former = _read_part(partial, mark) if options.resume else []
     frames: list[Image.Image] = []
     loop: dict[str, object] = {}
     durations: list[int] = []
-    smooth = Smoother() if options.smooth else None
-    is_gif = format_of(job.target) == "GIF"
+    paint = _FramePainter(painter, look, is_gif=format_of(job.target) == "GIF", is_smooth=options.smooth)
     try:
-        for picture, info in _read(job.source):
-            pixels = painter.paint(picture.pixels, look)
-            pixels = smooth(picture.pixels, pixels) if smooth is not None else pixels
-            painted = to_pillow(Picture(pixels, picture.alpha))
-            frames.append(_with_palette(painted) if is_gif else painted)
+        for photo, info in _read(job.source):
+            known = former[len(frames)] if len(frames) < len(former) else None
+            frames.append(paint(photo) if known is None else paint.remember(photo, known))
             durations.append(info["duration"])
             loop = {"loop": info["loop"]} if "loop" in info else {}
             progress(len(frames), info["frames"])
+        _write(job.target, frames, durations, quality=options.quality, **loop)
     except BaseException as error:
-        if frames:
-            partial = partial_path(job.target)
-            _write(partial, frames, durations, quality=options.quality, **loop)
-            error.add_note(f"the {len(frames)} frames done are in {str(partial)!r}")
+        done = len(former)
+        with suppress(Exception):  # the error that led here is the one to be told
+            if len(frames) > done:
+                _write_part(partial, frames, durations, mark=mark, **loop)
+                done = len(frames)
+        if done:
+            error.add_note(f"the {done} frames done are in {str(partial)!r}, and --resume continues")
         raise
-    _write(job.target, frames, durations, quality=options.quality, **loop)
+    partial.unlink(missing_ok=True)
+
+
+class _FramePainter:
+    """Call it with each photo, in order; what comes back is the frame as it is written."""
+
+    def __init__(self, painter: Painter, look: Look, *, is_gif: bool, is_smooth: bool) -> None:
+        self.painter, self.look, self.is_gif = painter, look, is_gif
+        self.smooth = Smoother() if is_smooth else None
+
+    def __call__(self, photo: Picture) -> Image.Image:
+        pixels = self.painter.paint(photo.pixels, self.look)
+        pixels = pixels if self.smooth is None else self.smooth(photo.pixels, pixels)
+        if photo.alpha is not None:
+            pixels[photo.alpha == 0] = 255  # as it is read back: no file keeps colours that are not seen
+        frame = to_pillow(Picture(pixels, photo.alpha))
+        return self.remember(photo, _with_palette(frame, _COLOURS) if self.is_gif else frame)
+
+    def remember(self, photo: Picture, frame: Image.Image) -> Image.Image:
+        """Return the frame, and take it, in the colours that its file has, for the former one of the next."""
+        if self.smooth is not None:
+            self.smooth.remember(photo.pixels, from_pillow(frame.copy()).pixels)
+        return frame
 
 
 def _read(path: Path) -> Iterator[tuple[Picture, dict[str, int]]]:
@@ -68,24 +99,23 @@ def _read(path: Path) -> Iterator[tuple[Picture, dict[str, int]]]:
             yield from_pillow(file), info
 
 
-def _with_palette(image: Image.Image) -> Image.Image:
+def _with_palette(image: Image.Image, count: int) -> Image.Image:
     """Return the image in its own best colours; what is more than half transparent is wholly so."""
-    colours = image.convert("RGB").quantize(_UNSEEN)
+    colours = image.convert("RGB").quantize(count)
     if image.mode != "RGBA":
         return colours
     indices = np.where(np.asarray(image.getchannel("A")) < 128, _UNSEEN, np.asarray(colours)).astype(np.uint8)
     unseen = Image.fromarray(indices).convert("P")
-    unseen.putpalette((colours.getpalette() or []) + [0] * 3)
+    palette = (colours.getpalette() or [])[: 3 * _UNSEEN]
+    unseen.putpalette([*palette, *[0] * (3 * _UNSEEN - len(palette)), *_RARE])
     unseen.info["transparency"] = _UNSEEN
     return unseen
 
 
-def _write(path: Path, frames: list[Image.Image], durations: list[int], *, quality: int, **options: object) -> None:
+def _write(path: Path, frames: list[Image.Image], durations: list[int], **options: object) -> None:
     if format_of(path) == "GIF":
         # Each frame from an empty one, or the last would show through; and no colour is left out, or indices move.
         options |= {"disposal": 2, "optimize": False}
-    else:
-        options |= {"quality": quality}
     with written_whole(path) as temporary:
         frames[0].save(
             temporary,
@@ -95,6 +125,53 @@ def _write(path: Path, frames: list[Image.Image], durations: list[int], *, quali
             duration=durations,
             **options,
         )
+
+
+def _write_part(path: Path, frames: list[Image.Image], durations: list[int], *, mark: str, **options: object) -> None:
+    """Write the frames so that each can be read back as it is."""
+    runs = [(content, len(list(same))) for content, same in groupby(map(_content, frames))]
+    said = _describe(mark, ",".join(str(count) for _, count in runs), (content for content, _ in runs))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = said
+    options |= {"comment": said} if format_of(path) == "GIF" else {"lossless": True, "quality": 0, "exif": exif}
+    _write(path, frames, durations, **options)
+
+
+def _read_part(path: Path, mark: str) -> list[Image.Image]:
+    """Return the frames of a former run, in order; none where no such file is there, or it is damaged."""
+    try:
+        with opened(path) as file:
+            is_gif = file.format == "GIF"
+            said = _text(file.info.get("comment", "") if is_gif else file.getexif().get(ExifTags.Base.Software, ""))
+        pictures = [to_pillow(picture) for picture, _ in _read(path)]
+    except (FileNotFoundError, ImageFileError):
+        return []
+    if not said.startswith(f"{mark} "):
+        raise another_part(path)
+    frames = [_with_palette(picture, _UNSEEN) for picture in pictures] if is_gif else pictures
+    runs = said.split(" ")[-1]
+    if said != _describe(mark, runs, map(_content, frames)):
+        return []
+    return list(
+        chain.from_iterable(repeat(frame, int(run)) for frame, run in zip(frames, runs.split(","), strict=True))
+    )
+
+
+def _describe(mark: str, runs: str, contents: Iterable[bytes]) -> str:
+    """Return what a partial file says of itself: ``runs`` has, for each frame in it, how many were painted alike."""
+    seen = hashlib.sha256(runs.encode())
+    for content in contents:
+        seen.update(content)
+    return f"{mark} {seen.hexdigest()[:16]} {runs}"
+
+
+def _content(frame: Image.Image) -> bytes:
+    # Of a copy: where colours are transparent Pillow changes the palette, which then cannot be written.
+    return hashlib.sha256(frame.copy().convert("RGBA").tobytes()).digest()
+
+
+def _text(said: object) -> str:
+    return said.decode("ascii", "replace") if isinstance(said, bytes) else str(said)
 
 
 __all__ = ["paint_animation"]

@@ -23,6 +23,8 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
+from impasto.images import pixel_limit
+from impasto.painting.outputs import another_part
 from impasto.painting.pictures import Pixels
 
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -119,6 +121,7 @@ class ClipReader:
         self.form = _read_form(path)
         self.container = _open(path)
         self.stream = _main_stream(self.container, path)
+        self.frames = 0
         self.broken = 0
         self.end = Fraction(0)
 
@@ -155,6 +158,7 @@ class ClipReader:
                 time = frame.pts if frame.pts is not None else frame.dts
                 # Damaged files may step back in time, which no file to be written can.
                 last = time if time is not None and time > last else last + 1 if last >= 0 else 0
+                self.frames += 1
                 yield Frame(_to_pixels(frame, self.form), int(last), frame.duration or 0)
 
     def find_cut(self) -> str | None:
@@ -168,6 +172,16 @@ class ClipReader:
             f"expected a whole clip of {float(expected):.1f} s, got one cut off after {float(self.end):.1f} s "
             f"in {str(self.path)!r}: copy it again"
         )
+
+    def find_missing(self) -> str | None:
+        """Return, once all is read, what to tell of an AVI with fewer frames than its header says.
+
+        That is no error: frames that a recorder dropped are counted there, too.
+        """
+        stated = self.stream.frames
+        if self.container.format.name != "avi" or self.frames >= stated:
+            return None
+        return f"{str(self.path)!r} has {self.frames} of the {stated} frames that its header says: it may be cut off"
 
     def _demux(self) -> "Iterator[av.Packet[Any]]":
         failures = 0
@@ -298,7 +312,8 @@ class FormerClip:
     """The encoded frames of a partial clip, to go on from.
 
     Raises:
-        ClipError: the file is no clip, or ``mark`` is another than the one it was written with.
+        ClipError: the file is no clip.
+        ValueError: ``mark`` is another than the one it was written with.
     """
 
     def __init__(self, path: Path, *, mark: str) -> None:
@@ -307,10 +322,7 @@ class FormerClip:
             stream = _main_stream(container, path)
             marks = {value for key, value in stream.metadata.items() if key.lower() == "handler_name"}
         if marks != {mark}:
-            raise ClipError(
-                f"expected a partial clip of the same source, style and options, got another in {str(path)!r}: "
-                "remove it, or run without --resume"
-            )
+            raise another_part(path)
         self.frames = sum(1 for _ in self._whole_packets())
 
     @classmethod
@@ -391,9 +403,11 @@ def _read_form(path: Path) -> Form:
     """Return the form of the first frame that can be decoded."""
     with _open(path) as container:
         stream = _main_stream(container, path)
+        _check_size(stream.width, stream.height, path)  # before a frame takes so much memory
         frame = _first_frame(container, stream)
     if frame is None:
         raise ClipError(f"expected a clip with frames, found none in {str(path)!r}: give another file")
+    _check_size(frame.width, frame.height, path)
     is_rgb = frame.format.is_rgb
     return Form(
         width=frame.width,
@@ -406,6 +420,15 @@ def _read_form(path: Path) -> Form:
         color_trc=frame.color_trc,
         is_rgb=is_rgb,
     )
+
+
+def _check_size(width: int, height: int, path: Path) -> None:
+    most = pixel_limit()
+    if most is not None and width * height > most:
+        raise ClipError(
+            f"expected frames of at most {most:,} px, got {width} x {height} px in {str(path)!r}: make it smaller, "
+            "or raise the limit"
+        )
 
 
 def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFrame | None:

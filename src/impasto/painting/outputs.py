@@ -1,9 +1,10 @@
-"""Which pictures are painted, and to which file each goes."""
+"""Which pictures are painted, to which file each goes, and which partial clips may be continued."""
 
 import glob
+import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from impasto.images import (
     find_images,
     is_animated,
 )
+from impasto.painting.painter import Look, Painter
 
 DEFAULT_FOLDER = "painted"
 WRITABLE_CLIPS = frozenset({".m4v", ".mkv", ".mov", ".mp4", ".webm"})
@@ -23,6 +25,7 @@ WRITABLE_CLIPS = frozenset({".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 CLIP_SUFFIXES = WRITABLE_CLIPS | {".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".wmv"}
 """Endings, in lower case, of the files that count as video."""
 _PAINTED_SUFFIXES = IMAGE_SUFFIXES | CLIP_SUFFIXES
+_SLASH = "name a folder, with a slash at the end if it has a dot in its name"
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,32 @@ def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> 
     return _plan_file(sources, target=Path(output))
 
 
+def find_folder(output: str | None) -> Path:
+    """Return the folder for pictures that are named elsewhere; raises ValueError where the output is a file."""
+    if output is not None and not _is_folder(output):
+        raise ValueError(f"expected a folder as output, got the file {output!r}: {_SLASH}")
+    return Path(DEFAULT_FOLDER if output is None else output)
+
+
 def partial_path(target: Path) -> Path:
     """Return where the painted part of a clip is until the whole is done."""
     return target.with_name(f"{target.stem}.partial{target.suffix}")
+
+
+def mark_of(painter: Painter, job: Job, look: Look, options: ClipOptions) -> str:
+    """Return what a partial clip must say of its making to be continued."""
+    made = hashlib.sha256(painter.weights())
+    size = job.source.stat().st_size if job.source.is_file() else 0
+    made.update(repr((replace(look, memory=None), replace(options, resume=False), size)).encode())
+    return f"impasto {made.hexdigest()[:16]}"
+
+
+def another_part(path: Path) -> ValueError:
+    """Return the error of a partial clip that does not say so."""
+    return ValueError(
+        f"expected a partial clip of the same source, style and options, got another in {str(path)!r}: "
+        "remove it, or run without --resume"
+    )
 
 
 def _find_sources(inputs: Sequence[str], *, output: Path) -> list[Path]:
@@ -110,8 +136,7 @@ def _is_folder(output: str) -> bool:
 def _plan_file(sources: Sequence[Path], *, target: Path) -> list[Job]:
     if len(sources) > 1:
         raise ValueError(
-            f"expected a folder as output of {len(sources)} pictures, got the file {str(target)!r}: "
-            "name a folder, with a slash at the end if it has a dot in its name"
+            f"expected a folder as output of {len(sources)} pictures, got the file {str(target)!r}: {_SLASH}"
         )
     is_clip = _check_kind(sources[0], target)
     if target.resolve() == sources[0].resolve():
@@ -165,4 +190,13 @@ def _key(path: Path) -> str:
     return str(path.resolve()).casefold()
 
 
-__all__ = ["DEFAULT_FOLDER", "ClipOptions", "Job", "partial_path", "plan_jobs"]
+__all__ = [
+    "DEFAULT_FOLDER",
+    "ClipOptions",
+    "Job",
+    "another_part",
+    "find_folder",
+    "mark_of",
+    "partial_path",
+    "plan_jobs",
+]

@@ -4,7 +4,6 @@ While a frame is painted, the next are decoded and those before are encoded. Wha
 and continued.
 """
 
-import hashlib
 import os
 import secrets
 from collections import deque
@@ -19,7 +18,7 @@ import av
 
 from impasto.files import NO_SPACE, flush_to_disk
 from impasto.painting.clips import ClipError, ClipReader, ClipWriter, FormerClip, Frame
-from impasto.painting.outputs import ClipOptions, Job, partial_path
+from impasto.painting.outputs import ClipOptions, Job, mark_of, partial_path
 from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Pixels
 from impasto.painting.smoothing import Smoother
@@ -47,12 +46,12 @@ def paint_clip(
 
     Raises:
         FileNotFoundError: nothing is there.
-        ClipError: the source is no clip, has no frames, or ends too early; or the partial clip is of something else.
-        ValueError: the memory is too little for a frame.
+        ClipError: the source is no clip, has no frames, or ends too early.
+        ValueError: the memory is too little for a frame, or the partial clip is of something else.
         OSError: the disk is full, or the folder cannot be written.
     """
     partial = partial_path(job.target)
-    mark = _mark(painter, job, look, options)
+    mark = mark_of(painter, job, look, options)
     with ExitStack() as stack:
         source = stack.enter_context(ClipReader(job.source))
         former = FormerClip.find(partial, mark=mark) if options.resume else None
@@ -68,6 +67,8 @@ def paint_clip(
             cut = source.find_cut()
             if broken := source.broken + writer.broken:
                 warn(f"passed over {broken} broken packets of {str(job.source)!r}")
+            if missing := source.find_missing():
+                warn(missing)
         except BaseException as error:
             _keep(writer, place, partial)
             told = _explain(error, job.target)
@@ -91,14 +92,6 @@ def _explain(error: BaseException, target: Path) -> BaseException:
         f"expected a clip that FFmpeg can write, got {error.strerror!r} for {str(target)!r}: make it smaller, "
         "or choose another ending"
     )
-
-
-def _mark(painter: Painter, job: Job, look: Look, options: ClipOptions) -> str:
-    """Return what a partial clip must say of its making to be continued."""
-    made = hashlib.sha256(painter.weights())
-    size = job.source.stat().st_size if job.source.is_file() else 0
-    made.update(repr((replace(look, memory=None), replace(options, resume=False), size)).encode())
-    return f"impasto {made.hexdigest()[:16]}"
 
 
 def _keep(writer: ClipWriter, place: Path, partial: Path) -> None:

@@ -213,7 +213,16 @@ WRONG = [
     ),
     ("styl=x", "there is no option 'styl': did you mean 'style'? see --help"),
     ("budget.stepps=3", "there is no option 'budget.stepps': did you mean 'budget.steps'? see --help"),
+    ("budget={stps:3}", "there is no option 'budget.stps': did you mean 'budget.steps'? see --help"),
     ("+typo=3", "there is no option 'typo': see --help"),
+    (
+        "loss.content_layers={relu2_2:1,relu3_3:0}",
+        "'loss.content_layers.relu2_2' has no weight yet: add it with +loss.content_layers.relu2_2=VALUE",
+    ),
+    (
+        "loss.style_layers.relu2_1=1",
+        "'loss.style_layers.relu2_1' has no weight yet: add it with +loss.style_layers.relu2_1=VALUE",
+    ),
     ("++typo.a=3", "there is no option 'typo': see --help"),
     ("+style.sise=3", "there is no option 'style.sise': did you mean 'style.size'? see --help"),
     ("--multirn", "there is no --multirn: did you mean '--multirun'? see --help"),

@@ -177,7 +177,9 @@ def _explain(error: Exception) -> str:
     if "issing mandatory value" in text:
         return f"expected {name}=VALUE, got none: add it to the command"
     if unknown := re.search(r"Could not override '([^']+)'|Key '[^']+' not in '", text):
-        name = unknown[1] or name
+        name = name if name.startswith(f"{unknown[1]}.") else unknown[1] or name
+        if re.match(r"loss\.\w+_layers\.", name):
+            return f"{name!r} has no weight yet: add it with +{name}=VALUE"
         return f"there is no option {name!r}: {_did_you_mean(name, option_names())}see --help"
     return f"{name}: {_first_line(error.__cause__ or error)}" if name else _first_line(error)
 

@@ -4,7 +4,7 @@
 
 ``hero.jpg`` shows a photo, the style picture and the result; ``gallery.jpg`` every style on two photos that no training
 has seen; ``looks.jpg`` one painting at several strengths, with the photo's colours, and with larger strokes;
-``large.jpg`` a painting of 6,000 x 4,000 px as a whole and a part of it as it is; ``frames.jpg`` two frames of a clip,
+``large.jpg`` a painting of 6,000 x 4,000 px as a whole and a part of it; ``frames.jpg`` two frames of a clip,
 and below them the same two painted with --smooth.
 """
 
@@ -34,7 +34,7 @@ LOOKS: tuple[LookOptions, ...] = (
 HEIGHT = 300
 COLUMNS = 2
 """Styles beside each other in the gallery."""
-LARGE, LARGE_STYLE = 4000, "thick_oil"
+LARGE = 4000
 """Short side of the large picture, in px."""
 FRAMES = 12
 
@@ -67,9 +67,10 @@ def make_looks(photo: Tensor) -> Tensor:
 
 
 def make_large(photo: Tensor) -> Tensor:
-    """Return a large painting, made small, and a part of it that is not."""
-    painted = Stylizer.load(SHIPPED / f"{LARGE_STYLE}.safetensors")(resize(photo, short_side=LARGE), stroke_scale=2.0)
-    part = painted[..., LARGE // 2 : LARGE // 2 + HEIGHT, LARGE // 2 : LARGE // 2 + HEIGHT * 3 // 2]
+    """Return photo and large painting, made small, and a part of the painting, less so."""
+    painted = Stylizer.load(SHIPPED / f"{HERO}.safetensors")(resize(photo, short_side=LARGE), stroke_scale=4.0)
+    top, left, side = LARGE // 3, LARGE * 2 // 3, LARGE // 4
+    part = painted[..., top : top + side, left : left + side * 3 // 2]
     return contact_sheet([[resize(photo, short_side=HEIGHT), resize(painted, short_side=HEIGHT), part]], height=HEIGHT)
 
 

@@ -123,6 +123,7 @@ class TestRunFolder:
             "content_weight": metadata["content_weight"],
             "style_weight": metadata["style_weight"],
             "tv_weight": metadata["tv_weight"],
+            "stability": 0.0,
             "steps": 6,
             "image_size": 64,
             "batch_size": 2,

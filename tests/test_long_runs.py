@@ -31,7 +31,7 @@ class Gauge(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step % EVERY == 0:
             process = psutil.Process()
-            # TensorBoard's thread opens its file for every write: nothing may be waiting for it while files are counted.
+            # TensorBoard's thread opens its file for every write: nothing may wait for it while files are counted.
             trainer.logger.experiment.flush()
             reading = {
                 "step": trainer.global_step,

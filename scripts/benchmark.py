@@ -8,9 +8,10 @@ The plain step: a transformer of width 32 and the full VGG-16, both float32 and 
 through VGG up to relu4_3; Gram matrices by ``bmm`` with autograd's own backward; Adam. The two take turns in one
 process, at the same batch and image size, on the same photos. Weights are random: they do not change the time.
 
-Painting: one picture of 8 bits in memory, and what comes out of 8 bits, with the network of ours at each width and the
-plain one (width 32, float32, eager, nn.InstanceNorm2d), in turns; then the command from its start to its end on one
-small picture; then a folder of JPEG files against the time that the network alone takes for as many.
+Painting: one picture of 8 bits in memory, and what comes out of 8 bits, with the network of ours at each width (with
+``--onnx`` as an ONNX file as well) and the plain one (width 32, float32, eager, nn.InstanceNorm2d), in turns; then the
+command from its start to its end on one small picture; then a folder of JPEG files against the time that the network
+alone takes for as many.
 """
 
 import argparse
@@ -214,9 +215,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Painting:
-    """What a picture of a width of ours takes in seconds, and how many times as long the plain network takes."""
+    """What a picture takes in seconds with a network of ours, and how many times as long the plain one takes."""
 
-    width: int
+    network: str
     seconds: Spread
     plain_seconds: Spread
     ratio: Spread
@@ -274,24 +275,42 @@ def random_style(width: int) -> Style:
     return Style(network, {"format_version": 1, "style": f"random_{width}", "width": width})
 
 
-def compare_painting(widths: Sequence[int], photo: Pixels, *, rounds: int) -> list[Painting]:
-    """Return the time of each width of ours against the plain network's, one picture each in turns."""
-    painters: list[Callable[[Any], object]] = [
-        plain_painter(),
-        *(Stylizer(random_style(width), device="cpu") for width in widths),
-    ]
+def our_painters(widths: Sequence[int], *, onnx: Path | None) -> dict[str, Callable[[Any], object]]:
+    """Return a painter for each width, and one more for each where there is a folder for ONNX files."""
+    painters: dict[str, Callable[[Any], object]] = {}
+    for width in widths:
+        style = random_style(width)
+        painters[f"width {width}"] = Stylizer(style, device="cpu")
+        if onnx is not None:
+            painters[f"width {width} as ONNX"] = onnx_painter(style, onnx / f"{width}.onnx")
+    return painters
+
+
+def onnx_painter(style: Style, path: Path) -> Callable[[Any], object]:
+    """Return the painter of the style as an ONNX file, which it writes."""
+    from impasto.painting.export import export_onnx
+    from impasto.painting.onnx_runtime import OnnxPainter
+
+    export_onnx(style, path)
+    painter = OnnxPainter(path)
+    return lambda pixels: painter.paint(pixels, Look())
+
+
+def compare_painting(painters: dict[str, Callable[[Any], object]], photo: Pixels, *, rounds: int) -> list[Painting]:
+    """Return the time of each painter against the plain network's, one picture each in turns."""
+    plain = plain_painter()
     times = []
     for number in range(1 + rounds):
-        row = [timed(painter, photo) for painter in painters]
+        row = [timed(painter, photo) for painter in (plain, *painters.values())]
         times += [row] if number else []  # the first warms up
     return [
         Painting(
-            width,
+            network,
             seconds=spread(row[column] for row in times),
             plain_seconds=spread(row[0] for row in times),
             ratio=spread(row[0] / row[column] for row in times),
         )
-        for column, width in enumerate(widths, start=1)
+        for column, network in enumerate(painters, start=1)
     ]
 
 
@@ -348,9 +367,11 @@ def report_stylize(arguments: argparse.Namespace) -> dict[str, Any]:
     """Print the figures of painting, and return them."""
     torch.set_num_threads(arguments.threads)
     photo = sample_photo(*arguments.picture)
-    paintings = compare_painting(arguments.width, photo, rounds=arguments.rounds)
+    with tempfile.TemporaryDirectory() as name:
+        painters = our_painters(arguments.width, onnx=Path(name) if arguments.onnx else None)
+        paintings = compare_painting(painters, photo, rounds=arguments.rounds)
     for painting in paintings:
-        print(f"width {painting.width}: {as_seconds(painting.seconds)}, plain {as_seconds(painting.plain_seconds)}")
+        print(f"{painting.network}: {as_seconds(painting.seconds)}, plain {as_seconds(painting.plain_seconds)}")
         print(f"  {painting.ratio.median:.2f} times faster, {painting.ratio.least:.2f} to {painting.ratio.most:.2f}")
     with tempfile.TemporaryDirectory() as name:
         command = time_command(Path(name), photo, rounds=arguments.rounds)
@@ -431,6 +452,7 @@ def parse_arguments() -> argparse.Namespace:
     train.add_argument("--device", default="auto")
     stylize.add_argument("--picture", type=int, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))
     stylize.add_argument("--width", type=int, nargs="+", default=[32, 16], help="of our network; the plain one's is 32")
+    stylize.add_argument("--onnx", action="store_true", help="also as ONNX files: needs impasto[export]")
     stylize.add_argument("--pictures", type=int, default=8, help="in the folder")
     stylize.add_argument("--threads", type=int, default=2)
     for command in (train, stylize):

@@ -40,7 +40,19 @@ def test_the_plain_network_paints_as_ours_does() -> None:
 def test_its_figures_of_painting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["stylize", "--picture", "40", "32", "--width", "8", "4", "--pictures=2", "--rounds=1", "--threads=1"]
+    words = [
+        "stylize",
+        "--picture",
+        "40",
+        "32",
+        "--width",
+        "8",
+        "4",
+        "--pictures=2",
+        "--rounds=1",
+        "--threads=1",
+        "--onnx",
+    ]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *words, "--json", str(tmp_path / "report.json")])
     threads = torch.get_num_threads()
     try:
@@ -48,7 +60,8 @@ def test_its_figures_of_painting(
     finally:
         torch.set_num_threads(threads)
     report = json.loads((tmp_path / "report.json").read_text())
-    assert [painting["width"] for painting in report["paintings"]] == [8, 4]
+    networks = [painting["network"] for painting in report["paintings"]]
+    assert networks == ["width 8", "width 8 as ONNX", "width 4", "width 4 as ONNX"]
     for painting in report["paintings"]:
         expected = painting["plain_seconds"]["median"] / painting["seconds"]["median"]
         assert painting["ratio"]["median"] == pytest.approx(expected)

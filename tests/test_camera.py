@@ -227,13 +227,15 @@ class TestCommand:
         [
             ([], "expected photos or --camera, got none: see impasto stylize --help"),
             (["a.jpg", "--camera", "0"], "expected photos or --camera, got both: see impasto stylize --help"),
+            (["--camera", "0", "--resume"], "expected photos with --resume, got --camera: leave one out"),
+            (["--camera", "0", "--strip"], "expected photos with --strip, got --camera: leave one out"),
             (["--camera", "nowhere.mp4"], CANNOT_BE_OPENED.format("nowhere.mp4")),
             (["--camera", "999"], CANNOT_BE_OPENED.format("999")),
             (["--camera", "99999999999999999999"], CANNOT_BE_OPENED.format("99999999999999999999")),
             (["--camera", ""], CANNOT_BE_OPENED.format("")),
             (["--camera", "0", "--output", "a.png"], NO_FOLDER),
         ],
-        ids=["none", "both", "no stream", "no camera", "no number", "nothing", "a file"],
+        ids=["none", "both", "resume", "strip", "no stream", "no camera", "no number", "nothing", "a file"],
     )
     @pytest.mark.usefixtures("folder")
     def test_what_cannot_be(self, words: list[str], expected: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ class TestStylize:
 
     def test_output_file_and_quality(self, folder: Path) -> None:
         noise(folder / "a.png", size=(64, 64))
-        assert stylize("a.png", "--output", "new/x.jpg", "--quality", 1) == 0
+        assert stylize("a.png", "-o", "new/x.jpg", "--quality", 1) == 0
         assert stylize("a.png", "--output", "new/y.jpg", "--quality=100") == 0
         assert Path("new/x.jpg").stat().st_size < Path("new/y.jpg").stat().st_size / 2
 

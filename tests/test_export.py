@@ -86,7 +86,7 @@ class TestCommand:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         assert main(["export", str(style_path), "--to", "onnx"]) == 0
-        assert main(["export", str(style_path), "--to=onnx", "--half", "--output", "new/b.onnx"]) == 0
+        assert main(["export", str(style_path), "--to=onnx", "--half", "-o", "new/b.onnx"]) == 0
         printed = capsys.readouterr()
         assert printed.out.splitlines() == ["zigzag.onnx", "new/b.onnx"]
         line = r"onnxruntime paints as torch does, within \d\.\d\d\d/255"

@@ -123,7 +123,7 @@ def _add_stylize_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--camera", metavar="SOURCE", help="instead of photos, a live window: number of a camera, or a stream's address"
     )
-    add("--output", metavar="PATH", help="file (for one photo) or folder; default: the folder painted")
+    add("-o", "--output", metavar="PATH", help="file (for one photo) or folder; default: the folder painted")
     add("--strength", type=_number, default=1.0, metavar="0..1.5", help="0: the photo, 1: the painting (default)")
     add("--keep-colors", action="store_true", help="lightness of the painting, colours of the photo")
     add("--stroke-scale", type=_number, default=1.0, metavar="0.1..10", help="2: strokes twice as large; default: 1")
@@ -183,6 +183,9 @@ def _stylize(arguments: argparse.Namespace) -> int:
     if bool(arguments.photos) == (arguments.camera is not None):
         came = "both" if arguments.photos else "none"
         raise ValueError(f"expected photos or --camera, got {came}: see impasto stylize --help")
+    if arguments.camera is not None and (arguments.resume or arguments.strip):
+        option = "--resume" if arguments.resume else "--strip"
+        raise ValueError(f"expected photos with {option}, got --camera: leave one out")
     look = Look(arguments.strength, arguments.keep_colors, arguments.stroke_scale, arguments.memory)
     limit_pixels(arguments.max_pixels)
     painter = _load(Path(arguments.model), device=arguments.device, precision=arguments.precision)

@@ -32,9 +32,9 @@ JUDGING: Options = {
 
 
 def add_options(parser: argparse.ArgumentParser, options: Options) -> None:
-    """Add the options to the parser."""
+    """Add the options to the parser; the one for where to write also has a short name."""
     for name, how in options.items():
-        parser.add_argument(name, **how)
+        parser.add_argument(*(["-o"] if name == "--output" else []), name, **how)
 
 
 def load_judge(arguments: argparse.Namespace, *, pooling: str = "max") -> "LossNetwork":

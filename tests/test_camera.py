@@ -138,7 +138,7 @@ class TestWindow:
     @pytest.mark.usefixtures("folder")
     def test_a_slow_painter_sees_the_newest_frames_only(self) -> None:
         threads = threading.active_count()
-        stylizer = watched(lambda _: time.sleep(0.5))
+        stylizer = watched(lambda _: time.sleep(1))
         path = write_clip(Path("a.mp4"), Clip(times=range(0, 15 * 512, 512)))
         paint_camera(stylizer, str(path), Look(), folder=Path("painted"))
         assert 2 <= len(stylizer.photos) <= 5

@@ -49,7 +49,7 @@ MAY_SEE = {
     "painting.painter": {"painting.blending", "painting.pictures"},
     "painting.blending": {"painting.pictures"},
     "painting.arithmetic": {"transformer"},
-    "painting.tiles": {"transformer", "painting.arithmetic"},
+    "painting.tiles": {"files", "transformer", "painting.arithmetic"},
     "painting.stylizer": HALL | {f"painting.{room}" for room in ("arithmetic", "painter", "pictures", "tiles")},
     "painting.outputs": {"images", "painting.painter"},
     "painting.smoothing": {"painting.pictures"},

@@ -1,6 +1,8 @@
 """Bands with the statistics of the whole picture give the picture of the whole."""
 
 import re
+import resource
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,18 @@ def test_no_seam_shows(strong: TransformerNet, bf16: bool) -> None:
     at_borders = step[15::16]
     elsewhere = step[torch.arange(len(step)) % 16 != 15]
     assert at_borders.mean() == pytest.approx(elsewhere.mean().item(), rel=0.1)
+
+
+def test_a_full_disk_is_named_and_where_to_turn(strong: TransformerNet) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            in_bands(strong, uneven(400, 80), band=16)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == tempfile.gettempdir()
+    assert caught.value.__notes__ == ["large pictures take temporary files there: set TMPDIR to a disk with more room"]
 
 
 def test_the_same_picture_gives_the_same_painting(strong: TransformerNet) -> None:

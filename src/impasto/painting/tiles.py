@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from impasto.files import NO_SPACE
 from impasto.painting.arithmetic import measure, normalise
 from impasto.transformer import ConvLayer, ResidualBlock, TransformerNet, UpsampleLayer
 
@@ -45,9 +46,15 @@ def paint_in_bands(
         raise ValueError(f"expected a band of 8, 12, 16 ... rows, got {band!r}")
     rows = math.ceil(height / _QUARTER)
     bands = [_Band(top, min(top + band // _QUARTER, rows), rows) for top in range(0, rows, band // _QUARTER)]
-    with tempfile.TemporaryFile() as trunk, tempfile.TemporaryFile() as branch:
-        passes = _Passes(network, read_rows, bands, height=height, width=width, files=(trunk, branch))
-        yield from passes.paint()
+    try:
+        with tempfile.TemporaryFile() as trunk, tempfile.TemporaryFile() as branch:
+            passes = _Passes(network, read_rows, bands, height=height, width=width, files=(trunk, branch))
+            yield from passes.paint()
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            error.filename = tempfile.gettempdir()
+            error.add_note("large pictures take temporary files there: set TMPDIR to a disk with more room")
+        raise
 
 
 @dataclass(frozen=True)

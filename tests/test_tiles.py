@@ -109,13 +109,13 @@ def test_the_stylizer_takes_bands_where_the_memory_is_short(style_path: Path, mo
     whole = stylizer(pixels)
     row = 36 * 4 * 100  # bytes, width of the network, width of the picture
     monkeypatch.setattr(Stylizer, "_free", lambda *_: 80 * row)
-    heights = [rows.shape[-2] for _, rows in stylizer._paint_rows(pixels, stylizer._band(200, 100, None))]
+    heights = [rows.shape[-2] for _, rows in stylizer._paint_rows(pixels, stylizer._band(pixels, None))]
     assert heights == [64, 64, 64, 8]
     assert np.abs(stylizer(pixels).astype(int) - whole).max() <= 1
     monkeypatch.setattr(Stylizer, "_free", lambda *_: 20 * row)
     message = (
         "expected an image that fits the memory of cpu, got 100 x 200 px: "
-        "at least 0.0 GB more is needed, or a smaller picture"
+        "at least 0.1 GB more is needed, or a smaller picture"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         stylizer(pixels)

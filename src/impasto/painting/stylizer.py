@@ -1,6 +1,7 @@
 """The stylizer: a style loaded once, then one forward pass per picture, of any size and in bounded memory."""
 
 import copy
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self, Unpack, overload
@@ -82,8 +83,7 @@ class Stylizer(Painter):
         return copy.deepcopy(self.style.network).to(self.device)
 
     def _paint_whole(self, pixels: Pixels, memory: int | None) -> Pixels:
-        # The result takes as much again.
-        band = self._band(pixels.shape[0], pixels.shape[1], None if memory is None else memory - pixels.nbytes)
+        band = self._band(pixels, memory)
         painted = np.empty_like(pixels)
         for top, rows in self._paint_rows(pixels, band):
             painted[top : top + rows.shape[-2]] = to_array(rows, pixels.dtype)
@@ -119,16 +119,23 @@ class Stylizer(Painter):
                 raise
             raise ValueError(f"{_TOO_LARGE.format(self.device, width, height)}: set a smaller memory") from error
 
-    def _band(self, height: int, width: int, memory: int | None) -> int:
+    def _band(self, pixels: Pixels, memory: int | None) -> int:
         """Return how many rows are painted at a time, so that they fit the memory."""
+        height, width, _ = pixels.shape
         row = _BYTES * self.network.width * width
         free = self._free(memory)
+        if memory is not None:
+            free -= pixels.nbytes  # the result takes as much again
         if height * row <= free:
-            return height
+            return len(pixels)
         band = (free // row - 2 * SMALLEST_BAND) // 4 * 4
         if band < SMALLEST_BAND:
-            needed = f"at least {(3 * SMALLEST_BAND + 1) * row / 1e9:.1f} GB more is needed"
-            raise ValueError(f"{_TOO_LARGE.format(self.device, width, height)}: {needed}, or a smaller picture")
+            least = (3 * SMALLEST_BAND + 1) * row
+            needed = (
+                f"{_gigabytes(least)} more" if memory is None else f"a memory of {_gigabytes(memory - free + least)}"
+            )
+            words = f"at least {needed} is needed, or a smaller picture"
+            raise ValueError(f"{_TOO_LARGE.format(self.device, width, height)}: {words}")
         return int(band)
 
     def _free(self, memory: int | None) -> int:
@@ -138,6 +145,10 @@ class Stylizer(Painter):
             return memory - (torch.cuda.memory_allocated() if on_card else psutil.Process().memory_info().rss)
         free = torch.cuda.mem_get_info()[0] if on_card else psutil.virtual_memory().available
         return int(free) // 2
+
+
+def _gigabytes(count: int) -> str:
+    return f"{math.ceil(count / 1e8) / 10:.1f} GB"  # rounded up: so much is enough
 
 
 _TOO_LARGE = "expected an image that fits the memory of {}, got {} x {} px"

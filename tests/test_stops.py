@@ -1,6 +1,7 @@
 """Trainings that are stopped, crash or are killed: what was learned is on disk, and the exit status tells."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import random
@@ -218,16 +219,25 @@ class TestCrashes:
         assert load_style(place.run_dir).metadata["steps"] == steps
         assert "Traceback" in place.log
         stopped, *_ = place.log.splitlines()[-3:]
-        assert stopped.startswith(f"stopped after step {steps} of {END} (RuntimeError: DataLoader worker (pid")
+        # The other where it was handing over photos.
+        lost = r"RuntimeError: DataLoader worker \(pid|ConnectionResetError: "
+        assert re.match(rf"stopped after step {steps} of {END} \(({lost})", stopped), stopped
 
-    def test_an_exception_in_a_callback(self, place: Place) -> None:
-        words = place.words("save_every=1h", "budget.steps=12")
-        process = place.server.Process(target=crash_in_step_8, args=(place.folder, words))
+    @pytest.mark.parametrize(
+        ("callback", "reason"),
+        [
+            ("Crash", "ZeroDivisionError: in the midst of it"),
+            ("LostWorker", "ConnectionResetError: [Errno 104] it is gone"),
+        ],
+    )
+    def test_an_exception_in_the_midst_of_a_step(self, place: Place, callback: str, reason: str) -> None:
+        words = place.words("save_every=1h", "budget.steps=12", "data.workers=1")
+        process = place.server.Process(target=train_with, args=(callback, place.folder, words))
         process.start()
         process.join(PATIENCE)
         assert process.exitcode == 1, place.log
         assert place.steps() == 7
-        assert "stopped after step 7 of 12 (ZeroDivisionError: in the midst of it)" in place.log.splitlines()
+        assert f"stopped after step 7 of 12 ({reason})" in place.log.splitlines()
         again = place.start("budget.steps=12", "resume=true")
         again.join(PATIENCE)
         assert again.exitcode == 0, place.log
@@ -240,12 +250,22 @@ class Crash(Callback):
             raise ZeroDivisionError("in the midst of it")
 
 
-def crash_in_step_8(folder: Path, words: Sequence[str]) -> None:
+class LostWorker(Callback):
+    """What is seen where a loader worker is killed while it hands over photos: the signal comes a moment later."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 8:
+            (worker,) = psutil.Process().children()
+            worker.kill()
+            raise ConnectionResetError(errno.ECONNRESET, "it is gone")
+
+
+def train_with(callback: str, folder: Path, words: Sequence[str]) -> None:
     """Run a command where a package is installed that adds a callback to all trainings of Lightning."""
     package = folder / "crash-1.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Name: crash\nVersion: 1\n")
-    (package / "entry_points.txt").write_text(f"[pytorch_lightning.callbacks_factory]\ncrash = {__name__}:Crash\n")
+    (package / "entry_points.txt").write_text(f"[pytorch_lightning.callbacks_factory]\ncrash = {__name__}:{callback}\n")
     sys.path.insert(0, str(folder))
     train(folder, words)
 

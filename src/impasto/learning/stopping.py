@@ -53,6 +53,10 @@ class Stops(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
         """Stop here if that was asked for."""
         del pl_module, batch, batch_idx
+        if threading.current_thread() is threading.main_thread():
+            # Of a loader worker that died PyTorch tells by an error wherever the program is by then, in the midst of a
+            # save as well. It also looks for dead workers when it waits for photos: that is enough.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.check(trainer)
 
     def check(self, trainer: Trainer) -> None:
@@ -73,11 +77,14 @@ def fit(trainer: Trainer, *arguments: Any, stops: Stops, **named: Any) -> None:
     try:
         trainer.fit(*arguments, **named)
         stops.check(trainer)
-    except (Stopped, PhotoError, OSError):
+    except (Stopped, PhotoError):
         raise
     except SystemExit as error:  # what Lightning makes of Ctrl-C before the first step
         raise Stopped("SIGINT", status=128 + signal.SIGINT) from error
     except Exception as error:
+        # The connection is that to a loader worker, which has died.
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+            raise
         traceback.print_exc()
         raise Stopped(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", status=1) from error
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from impasto.files import NO_SPACE, remove_leftovers, written_whole
+from impasto.files import remove_leftovers, written_whole
 from impasto.learning.module import Faults, StyleModule
 from impasto.learning.snapshot import Snapshot
 from impasto.style_file import read_checkpoint
@@ -242,9 +242,10 @@ class SaveState(Callback):
         self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save the state after the last finished step, unless the disk had no room for it."""
+        """Save the state after the last finished step, unless the disk itself is what failed."""
         assert isinstance(pl_module, StyleModule)
-        if not (isinstance(exception, OSError) and exception.errno in NO_SPACE):
+        # A connection is that to a loader worker.
+        if not isinstance(exception, OSError) or isinstance(exception, ConnectionError):
             self._snapshot.put_back(trainer, pl_module)
             self._save(trainer)
 

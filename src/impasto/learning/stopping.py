@@ -82,7 +82,7 @@ def fit(trainer: Trainer, *arguments: Any, stops: Stops, **named: Any) -> None:
     except SystemExit as error:  # what Lightning makes of Ctrl-C before the first step
         raise Stopped("SIGINT", status=128 + signal.SIGINT) from error
     except Exception as error:
-        # The connection is that to a loader worker, which has died.
+        # A connection is that to a loader worker, which has died.
         if isinstance(error, OSError) and not isinstance(error, ConnectionError):
             raise
         traceback.print_exc()

@@ -2,16 +2,21 @@
 
     python scripts/benchmark.py train
     python scripts/benchmark.py stylize
+    python scripts/benchmark.py photos
     python scripts/benchmark.py train --width 32 --loss-network vgg16 --batch 1 4 --size 256 512 --json report.json
 
 The plain step: a transformer of width 32 and the full VGG-16, both float32 and eager; photo and painting both go
 through VGG up to relu4_3; Gram matrices by ``bmm`` with autograd's own backward; Adam. The two take turns in one
-process, at the same batch and image size, on the same photos. Weights are random: they do not change the time.
+process, at the same batch and image size, on the same photos. Weights are random: they do not change the time. With
+``--alone`` ours is timed without it: for a table of what grows with what.
 
 Painting: one picture of 8 bits in memory, and what comes out of 8 bits, with the network of ours at each width (with
 ``--onnx`` as an ONNX file as well) and the plain one (width 32, float32, eager, nn.InstanceNorm2d), in turns; then the
 command from its start to its end on one small picture; then a folder of JPEG files against the time that the network
 alone takes for as many.
+
+Photos: crops a second by number of loader workers, with nothing else to do, from a folder of as many JPEG files as COCO
+has and of its sizes (or ``--folder``), and how long it takes until the first batch is there.
 """
 
 import argparse
@@ -23,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -42,7 +47,7 @@ from impasto.learning.command import to_config
 from impasto.learning.config import Precision, TrainConfig
 from impasto.learning.features import PRETRAINED, VGG_CHANNELS, LossNetwork, load_loss_network
 from impasto.learning.module import StyleModule
-from impasto.learning.photos import sample_photos
+from impasto.learning.photos import PhotoDataModule, sample_photos
 from impasto.learning.training import choose_precision, make_loss, take_step
 from impasto.painting.batch import paint_all
 from impasto.painting.outputs import plan_jobs
@@ -55,6 +60,12 @@ from impasto.transformer import TransformerNet, find_device
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 WARM_UP = 2
 """Steps before the clock starts."""
+
+COCO_SIZES = ((640, 480), (640, 427), (480, 640), (640, 426), (500, 375), (427, 640))
+"""(width, height) of the commonest photos."""
+
+DIFFERENT = 500
+"""Of the files made are different: to decode, all are as costly as if all were."""
 
 Step = Callable[[Tensor], Tensor]
 
@@ -72,17 +83,24 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Plain:
+    """Of the plain step: its median, and how many times ours it takes, as the median of the rounds and their range."""
+
+    seconds: float
+    peak_mib: float
+    ratio: float
+    spread: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Timing:
-    """Medians over the rounds; the spread is that of the rounds' own ratios, smallest and largest."""
+    """Medians over the rounds of our step; ``plain`` is None where it was timed alone."""
 
     case: Case
     seconds: float
-    plain_seconds: float
-    ratio: float
-    spread: tuple[float, float]
     images_per_second: float
     peak_mib: float
-    plain_peak_mib: float
+    plain: Plain | None
 
 
 # ---- the two steps ----------------------------------------------------------------------------------------------
@@ -154,26 +172,18 @@ def read_config(case: Case) -> TrainConfig:
 # ---- measuring --------------------------------------------------------------------------------------------------
 
 
-def measure(case: Case, *, rounds: int) -> Timing:
-    """Return the timing of a case; the two steps take turns."""
-    peak, plain_peak = peak_mib(our_step, case), peak_mib(plain_step, case)
-    ours, plain, photos = our_step(case), plain_step(case), random_photos(case)
-    times: list[tuple[float, float]] = []
-    for number in range(WARM_UP + rounds):
-        pair = (timed(ours, photos), timed(plain, photos))
-        times += [pair] if number >= WARM_UP else []
-    seconds, plain_seconds = (median(column) for column in zip(*times, strict=True))
-    ratios = [plain / own for own, plain in times]
-    return Timing(
-        case,
-        seconds=seconds,
-        plain_seconds=plain_seconds,
-        ratio=median(ratios),
-        spread=(min(ratios), max(ratios)),
-        images_per_second=case.batch / seconds,
-        peak_mib=peak,
-        plain_peak_mib=plain_peak,
-    )
+def measure(case: Case, *, rounds: int, alone: bool) -> Timing:
+    """Return the timing of a case; our step and the plain one take turns."""
+    makers = [our_step] if alone else [our_step, plain_step]
+    peaks = [peak_mib(make, case) for make in makers]
+    steps, photos = [make(case) for make in makers], random_photos(case)
+    times = [[timed(step, photos) for step in steps] for _ in range(WARM_UP + rounds)][WARM_UP:]
+    seconds = [median(column) for column in zip(*times, strict=True)]
+    plain = None
+    if not alone:
+        ratios = [plain / own for own, plain in times]
+        plain = Plain(seconds[1], peaks[1], ratio=median(ratios), spread=(min(ratios), max(ratios)))
+    return Timing(case, seconds[0], images_per_second=case.batch / seconds[0], peak_mib=peaks[0], plain=plain)
 
 
 def random_photos(case: Case) -> Tensor:
@@ -388,16 +398,78 @@ def as_seconds(seconds: Spread) -> str:
     return f"{seconds.median:.2f} s ({seconds.least:.2f} to {seconds.most:.2f})"
 
 
+# ---- photos -----------------------------------------------------------------------------------------------------
+
+
+def make_photos(folder: Path, *, count: int) -> None:
+    """Write JPEG files of COCO's sizes, parts of photographs; beyond ``DIFFERENT`` they are links to the others."""
+    random = np.random.default_rng(0)
+    photographs = [Image.open(path).convert("RGB") for path in sample_photos()[0]]
+    for number in range(count):
+        path = folder / f"{number:012}.jpg"
+        if number >= DIFFERENT:
+            path.hardlink_to(folder / f"{number % DIFFERENT:012}.jpg")
+            continue
+        width, height = COCO_SIZES[number % len(COCO_SIZES)]
+        photograph = photographs[number % len(photographs)]
+        share = random.uniform(0.3, 1) * min(photograph.width / width, photograph.height / height)
+        left = random.uniform(0, photograph.width - share * width)
+        top = random.uniform(0, photograph.height - share * height)
+        part = (left, top, left + share * width, top + share * height)
+        photograph.resize((width, height), box=part).save(path, quality=90)
+
+
+def open_photos(folder: Path, *, workers: int, size: int, batch: int) -> tuple[Iterator[Any], float]:
+    """Return batches of a folder's photos as training gets them, and the seconds until the first was there."""
+
+    def begin() -> Iterator[Any]:
+        data = PhotoDataModule(source="folder", root=folder, image_size=size, batch_size=batch, workers=workers)
+        data.setup("fit")
+        batches = iter(data.train_dataloader())
+        next(batches)
+        return batches
+
+    began = time.perf_counter()
+    return begin(), time.perf_counter() - began
+
+
+def report_photos(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Print the figures of the photos, and return them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = arguments.folder
+        if folder is None:
+            folder = Path(name)
+            make_photos(folder, count=arguments.count)
+        opened = {
+            workers: open_photos(folder, workers=workers, size=arguments.size, batch=arguments.batch)
+            for workers in arguments.workers
+        }
+        batches = max(1, arguments.crops // arguments.batch)
+        rates: dict[int, list[float]] = {workers: [] for workers in opened}
+        for _ in range(arguments.rounds):
+            for workers, (loader, _) in opened.items():
+                seconds = timed(lambda loader: [next(loader) for _ in range(batches)], loader)
+                rates[workers].append(batches * arguments.batch / seconds)
+    figures = []
+    for workers, (_, first) in opened.items():
+        rate = spread(rates[workers])
+        print(f"{workers} workers: {rate.median:.0f} crops a second ({rate.least:.0f} to {rate.most:.0f})", end="")
+        print(f", the first batch after {first:.1f} s")
+        figures.append({"workers": workers, "crops_per_second": asdict(rate), "first_batch_seconds": first})
+    return {"photos": figures}
+
+
 # ---- the command ------------------------------------------------------------------------------------------------
 
 
 def main() -> int:
     """Print the figures asked for, and return the exit status."""
     arguments = parse_arguments()
-    figures = report_train(arguments) if arguments.what == "train" else report_stylize(arguments)
+    report = {"train": report_train, "stylize": report_stylize, "photos": report_photos}[arguments.what]
+    figures = report(arguments)
     if arguments.json is not None:
-        report = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "rounds": arguments.rounds}
-        arguments.json.write_text(json.dumps(report | figures, indent=2))
+        facts = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "rounds": arguments.rounds}
+        arguments.json.write_text(json.dumps(facts | figures, indent=2))
     return 0
 
 
@@ -405,9 +477,9 @@ def report_train(arguments: argparse.Namespace) -> dict[str, Any]:
     """Print one row for every combination asked for, and return the timings."""
     timings = []
     print(f"{'batch':>5} {'size':>5} {'width':>5} {'loss network':12} {'prec':5} {'s/step':>7} {'images/s':>8}", end="")
-    print(f" {'MiB':>6} {'plain s':>8} {'plain MiB':>9} {'ratio':>6}  spread")
+    print(f" {'MiB':>6}", end="\n" if arguments.alone else f" {'plain s':>8} {'plain MiB':>9} {'ratio':>6}  spread\n")
     for case in tqdm(list(cases(arguments)), unit="case", disable=None):
-        timings.append(measure(case, rounds=arguments.rounds))
+        timings.append(measure(case, rounds=arguments.rounds, alone=arguments.alone))
         tqdm.write(as_row(timings[-1]))
     return {"timings": [asdict(timing) for timing in timings]}
 
@@ -431,31 +503,41 @@ def choose(case: Case) -> Case:
 
 def as_row(timing: Timing) -> str:
     """Return one line of the table."""
-    case, (least, most) = timing.case, timing.spread
-    return (
+    case, plain = timing.case, timing.plain
+    row = (
         f"{case.batch:5} {case.size:5} {case.width:5} {case.loss_network:12} {case.precision:5} {timing.seconds:7.3f} "
-        f"{timing.images_per_second:8.1f} {timing.peak_mib:6.0f} {timing.plain_seconds:8.2f} "
-        f"{timing.plain_peak_mib:9.0f} {timing.ratio:6.2f}  {least:.2f} to {most:.2f}"
+        f"{timing.images_per_second:8.1f} {timing.peak_mib:6.0f}"
     )
+    if plain is not None:
+        least, most = plain.spread
+        row += f" {plain.seconds:8.2f} {plain.peak_mib:9.0f} {plain.ratio:6.2f}  {least:.2f} to {most:.2f}"
+    return row
 
 
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
-    train, stylize = (commands.add_parser(name) for name in ("train", "stylize"))
+    train, stylize, photos = (commands.add_parser(name) for name in ("train", "stylize", "photos"))
     train.add_argument("--batch", type=int, nargs="+", default=[4])
     train.add_argument("--size", type=int, nargs="+", default=[256], help="side of the photos in px")
     train.add_argument("--width", type=int, nargs="+", default=[16], help="of our transformer; the plain one's is 32")
     train.add_argument("--loss-network", nargs="+", default=["vgg16_slim"], choices=["vgg16_slim", "vgg16"])
     train.add_argument("--precision", nargs="+", default=["auto"], choices=[each.value for each in Precision])
     train.add_argument("--device", default="auto")
+    train.add_argument("--alone", action="store_true", help="without the plain step")
     stylize.add_argument("--picture", type=int, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))
     stylize.add_argument("--width", type=int, nargs="+", default=[32, 16], help="of our network; the plain one's is 32")
     stylize.add_argument("--onnx", action="store_true", help="also as ONNX files: needs impasto[export]")
     stylize.add_argument("--pictures", type=int, default=8, help="in the folder")
     stylize.add_argument("--threads", type=int, default=2)
-    for command in (train, stylize):
+    photos.add_argument("--folder", type=Path, help="of photos (default: one is made)")
+    photos.add_argument("--count", type=int, default=118_287, help="files in the folder made (default: as COCO has)")
+    photos.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    photos.add_argument("--size", type=int, default=256, help="side of the crops in px")
+    photos.add_argument("--batch", type=int, default=4)
+    photos.add_argument("--crops", type=int, default=1000, help="counted in each round, with each number of workers")
+    for command in (train, stylize, photos):
         command.add_argument("--rounds", type=int, default=7)
         command.add_argument("--json", type=Path, help="write every figure to this file")
     return parser.parse_args()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from impasto.images import read_pixels
 from impasto.learning.losses import gram_matrix
 from impasto.transformer import TransformerNet
 from scripts import benchmark
@@ -22,11 +23,47 @@ def test_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *words, str(tmp_path / "report.json")])
     assert benchmark.main() == 0
     (timing,) = json.loads((tmp_path / "report.json").read_text())["timings"]
-    least, most = timing["spread"]
-    assert 0 < least <= timing["ratio"] <= most
+    plain = timing["plain"]
+    least, most = plain["spread"]
+    assert 0 < least <= plain["ratio"] <= most
     assert timing["images_per_second"] == pytest.approx(2 / timing["seconds"])
-    assert timing["plain_peak_mib"] > timing["peak_mib"] > 100
-    assert f"{timing['ratio']:.2f}" in capsys.readouterr().out
+    assert plain["peak_mib"] > timing["peak_mib"] > 100
+    assert f"{plain['ratio']:.2f}" in capsys.readouterr().out
+
+
+def test_ours_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--batch", "1", "2", "--size=32", "--width=4", "--precision=fp32", "--device=cpu", "--rounds=1"]
+    words += ["--alone", "--json", str(tmp_path / "report.json")]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words])
+    assert benchmark.main() == 0
+    timings = json.loads((tmp_path / "report.json").read_text())["timings"]
+    assert [timing["case"]["batch"] for timing in timings] == [1, 2]
+    assert all(timing["plain"] is None for timing in timings)
+    assert "plain" not in capsys.readouterr().out
+
+
+def test_its_figures_of_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "DIFFERENT", 20)  # the others are links
+    words = ["photos", "--count=60", "--size=32", "--workers", "0", "1", "--crops=20", "--rounds=3"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words, "--json", str(tmp_path / "report.json")])
+    assert benchmark.main() == 0
+    report = json.loads((tmp_path / "report.json").read_text())["photos"]
+    assert [figures["workers"] for figures in report] == [0, 1]
+    for figures in report:
+        rate = figures["crops_per_second"]
+        assert 0 < rate["least"] <= rate["median"] <= rate["most"]
+        assert figures["first_batch_seconds"] > 0
+    assert f"{report[1]['crops_per_second']['median']:.0f} crops a second" in capsys.readouterr().out
+
+
+def test_photos_made_have_the_sizes_of_coco(tmp_path: Path) -> None:
+    benchmark.make_photos(tmp_path, count=8)
+    files = sorted(tmp_path.iterdir())
+    sizes = [read_pixels(path, at_least=640).shape[:0:-1] for path in files]
+    assert sizes == [*benchmark.COCO_SIZES, *benchmark.COCO_SIZES[:2]]
+    assert len({path.read_bytes() for path in files}) == 8
 
 
 def test_the_plain_network_paints_as_ours_does() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from impasto.painting.pictures import Pixels
 
-_SHARE = 0.7  # of the frame before, where it is known to fit: more is steadier, and less sharp
+_SHARE = 0.8  # of the frame before, where it is known to fit: more is steadier, and less sharp
 _TOLERANCE, _SLACK = 0.01, 0.5  # of squared motion, and square pixels: how far from its start a way back may end
 _ALIKE = 24.0  # gray levels that a moved photo may differ by, on average around a pixel
 _SOFTNESS = 5  # px

@@ -3,6 +3,7 @@
     python scripts/benchmark.py train
     python scripts/benchmark.py stylize
     python scripts/benchmark.py photos
+    python scripts/benchmark.py stylize --device cuda --picture 1920 1080 --pictures 200
     python scripts/benchmark.py train --width 32 --loss-network vgg16 --batch 1 4 --size 256 512 --json report.json
 
 The plain step: a transformer of width 32 and the full VGG-16, both float32 and eager; photo and painting both go
@@ -265,15 +266,15 @@ class PlainBlock(nn.Module):
         return added
 
 
-def plain_painter() -> Callable[[Pixels], Pixels]:
-    """Return a function from pixels (H, W, 3) of 8 bits to such, with the plain network on the CPU."""
-    network = plain_network().eval()
+def plain_painter(device: torch.device) -> Callable[[Pixels], Pixels]:
+    """Return a function from pixels (H, W, 3) of 8 bits to such, with the plain network."""
+    network = plain_network().eval().to(device)
 
     def paint(pixels: Pixels) -> Pixels:
         with torch.no_grad():
-            image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+            image = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float() / 255
             painted = network(image)[0, :, : pixels.shape[0], : pixels.shape[1]]
-            array: Pixels = (painted.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+            array: Pixels = (painted.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
             return array
 
     return paint
@@ -285,12 +286,14 @@ def random_style(width: int) -> Style:
     return Style(network, {"format_version": 1, "style": f"random_{width}", "width": width})
 
 
-def our_painters(widths: Sequence[int], *, onnx: Path | None) -> dict[str, Callable[[Any], object]]:
+def our_painters(
+    widths: Sequence[int], *, device: torch.device, onnx: Path | None
+) -> dict[str, Callable[[Any], object]]:
     """Return a painter for each width, and one more for each where there is a folder for ONNX files."""
     painters: dict[str, Callable[[Any], object]] = {}
     for width in widths:
         style = random_style(width)
-        painters[f"width {width}"] = Stylizer(style, device="cpu")
+        painters[f"width {width}"] = Stylizer(style, device=device.type)
         if onnx is not None:
             painters[f"width {width} as ONNX"] = onnx_painter(style, onnx / f"{width}.onnx")
     return painters
@@ -306,9 +309,10 @@ def onnx_painter(style: Style, path: Path) -> Callable[[Any], object]:
     return lambda pixels: painter.paint(pixels, Look())
 
 
-def compare_painting(painters: dict[str, Callable[[Any], object]], photo: Pixels, *, rounds: int) -> list[Painting]:
+def compare_painting(
+    plain: Callable[[Any], object], painters: dict[str, Callable[[Any], object]], photo: Pixels, *, rounds: int
+) -> list[Painting]:
     """Return the time of each painter against the plain network's, one picture each in turns."""
-    plain = plain_painter()
     times = []
     for number in range(1 + rounds):
         row = [timed(painter, photo) for painter in (plain, *painters.values())]
@@ -324,25 +328,26 @@ def compare_painting(painters: dict[str, Callable[[Any], object]], photo: Pixels
     ]
 
 
-def time_command(folder: Path, photo: Pixels, *, rounds: int) -> Spread:
+def time_command(folder: Path, photo: Pixels, *, device: torch.device, rounds: int) -> Spread:
     """Return the seconds of the command ``impasto stylize``, from its start to its end."""
     model, source = folder / "random.safetensors", folder / "small.png"
     style = random_style(16)
     save_style(model, style.network, metadata=style.metadata)
     Image.fromarray(photo).resize((512, 512)).save(source)
-    words = [sys.executable, "-m", "impasto", "stylize", "--model", str(model), "--device", "cpu", str(source)]
+    words = [sys.executable, "-m", "impasto", "stylize", "--model", str(model)]
+    words += ["--device", device.type, str(source)]
     start = partial(subprocess.run, words, cwd=folder, check=True, capture_output=True)
     return spread(timed(start) for _ in range(rounds))
 
 
-def compare_folder(folder: Path, photo: Pixels, *, count: int) -> tuple[float, float]:
+def compare_folder(folder: Path, photo: Pixels, *, device: torch.device, count: int) -> tuple[float, float]:
     """Return the seconds that a folder of JPEG files takes, and those of the network alone for as many pictures."""
     photos = folder / "photos"
     photos.mkdir()
     for number in range(count):
         Image.fromarray(np.roll(photo, 40 * number, axis=1)).save(photos / f"{number}.jpg", quality=95)
-    stylizer = Stylizer(random_style(16), device="cpu")
-    image = to_float(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None]).contiguous()
+    stylizer = Stylizer(random_style(16), device=device.type)
+    image = to_float(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None]).contiguous().to(device)
     jobs = plan_jobs([str(photos)], output=str(folder / "painted"), style_name="random")
     with torch.inference_mode():
         stylizer.network(image)
@@ -376,16 +381,17 @@ def sample_photo(width: int, height: int) -> Pixels:
 def report_stylize(arguments: argparse.Namespace) -> dict[str, Any]:
     """Print the figures of painting, and return them."""
     torch.set_num_threads(arguments.threads)
+    device = find_device(arguments.device)
     photo = sample_photo(*arguments.picture)
     with tempfile.TemporaryDirectory() as name:
-        painters = our_painters(arguments.width, onnx=Path(name) if arguments.onnx else None)
-        paintings = compare_painting(painters, photo, rounds=arguments.rounds)
+        painters = our_painters(arguments.width, device=device, onnx=Path(name) if arguments.onnx else None)
+        paintings = compare_painting(plain_painter(device), painters, photo, rounds=arguments.rounds)
     for painting in paintings:
         print(f"{painting.network}: {as_seconds(painting.seconds)}, plain {as_seconds(painting.plain_seconds)}")
         print(f"  {painting.ratio.median:.2f} times faster, {painting.ratio.least:.2f} to {painting.ratio.most:.2f}")
     with tempfile.TemporaryDirectory() as name:
-        command = time_command(Path(name), photo, rounds=arguments.rounds)
-        everything, network = compare_folder(Path(name), photo, count=arguments.pictures)
+        command = time_command(Path(name), photo, device=device, rounds=arguments.rounds)
+        everything, network = compare_folder(Path(name), photo, device=device, count=arguments.pictures)
     print(f"the command on 512 x 512 px: {as_seconds(command)}")
     print(f"{arguments.pictures} files: {everything:.2f} s, the network alone {network:.2f} s", end="")
     print(f": {100 * (everything / network - 1):+.0f} %")
@@ -530,7 +536,8 @@ def parse_arguments() -> argparse.Namespace:
     stylize.add_argument("--width", type=int, nargs="+", default=[32, 16], help="of our network; the plain one's is 32")
     stylize.add_argument("--onnx", action="store_true", help="also as ONNX files: needs impasto[export]")
     stylize.add_argument("--pictures", type=int, default=8, help="in the folder")
-    stylize.add_argument("--threads", type=int, default=2)
+    stylize.add_argument("--device", default="cpu", help="auto, cpu (default), cuda or mps")
+    stylize.add_argument("--threads", type=int, default=2, help="on a CPU")
     photos.add_argument("--folder", type=Path, help="of photos (default: one is made)")
     photos.add_argument("--count", type=int, default=118_287, help="files in the folder made (default: as COCO has)")
     photos.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])

@@ -79,7 +79,8 @@ def main() -> int:
 
 def read_config(arguments: argparse.Namespace) -> TrainConfig:
     """Return the options of ``train.py`` that say what a step is."""
-    words = [f"network.width={arguments.width}", f"seed={arguments.seed}", "init=scratch", *arguments.options]
+    words = [f"network.width={arguments.width}", f"seed={arguments.seed}", "init=scratch", "budget.small_share=0"]
+    words += arguments.options
     with initialize_config_module("impasto.configs", version_base="1.3"):
         return to_config(compose("train", words))
 

@@ -168,6 +168,14 @@ def default() -> TrainConfig:
     return compose_config()
 
 
+class TestSmallSteps:
+    def test_are_a_share_of_all(self) -> None:
+        assert compose_config("budget.steps=1000", "budget.small_share=0.75").budget.small_steps == 750
+
+    def test_are_none_where_the_others_are_as_small(self) -> None:
+        assert compose_config("budget.image_size=128").budget.small_steps == 0
+
+
 class TestSchema:
     def test_every_number_has_a_range(self) -> None:
         checked_apart = {"budget.learning_rate", "budget.average", "budget.clip"}
@@ -243,6 +251,7 @@ WRONG = [
     ("loss.style_weight=inf", "expected a finite loss.style_weight, got inf"),
     ("network.width=257", "expected network.width of 256 or less, got 257"),
     ("data.generated_share=-0.5", "expected data.generated_share of 0 or more, got -0.5"),
+    ("budget.small_share=1.5", "expected budget.small_share of 1 or less, got 1.5"),
     ("budget.learning_rate=0", "expected budget.learning_rate between 0 and 1, got 0.0"),
     ("budget.learning_rate=nan", "expected budget.learning_rate between 0 and 1, got nan"),
     ("budget.average=1", "expected budget.average of 0 or more and below 1, got 1.0"),

@@ -212,9 +212,26 @@ class TestLearningRate:
         assert module.rate_factor(100) == pytest.approx(0)
         assert module.rate_factor(101) == pytest.approx(0)
 
+    def test_after_the_small_crops_it_falls_once_more_from_half_the_height(self) -> None:
+        module = make_module(steps=100, small_steps=80, warm_up=4, decay=True)
+        assert module.rate_factor(0) == pytest.approx(1 / 5)
+        assert module.rate_factor(40) == pytest.approx(0.5)
+        assert module.rate_factor(79) == pytest.approx(0.5 * (1 + math.cos(math.pi * 79 / 80)))
+        assert module.rate_factor(80) == pytest.approx(0.5)
+        assert module.rate_factor(90) == pytest.approx(0.25)
+        assert module.rate_factor(100) == pytest.approx(0)
+
+    @pytest.mark.parametrize("small_steps", [0, 100])
+    def test_one_size_of_crops_is_one_fall(self, small_steps: int) -> None:
+        module = make_module(steps=100, small_steps=small_steps, decay=True)
+        assert [module.rate_factor(step) for step in (0, 50)] == pytest.approx([1, 0.5])
+        assert module.rate_factor(99) < 0.001
+
     def test_without_decay_it_stays(self) -> None:
         module = make_module(steps=100, warm_up=1, decay=False)
         assert [module.rate_factor(step) for step in (0, 1, 50, 100, 1000)] == [0.5, 1, 1, 1, 1]
+        module = make_module(steps=100, small_steps=80, warm_up=1, decay=False)
+        assert [module.rate_factor(step) for step in (0, 1, 79, 80, 100)] == [0.5, 1, 1, 1, 1]
 
     def test_it_is_what_the_optimizer_gets(self, batch: Tensor) -> None:
         watch = Watch()

@@ -274,6 +274,13 @@ class TestCrops:
             assert dataset[number].flatten(1).float().mean(1).tolist() == [200, 100, 50]
             assert dataset[number].shape == (3, SIZE, SIZE)
 
+    def test_are_small_at_first(self, tmp_path: Path) -> None:
+        files = [ramp(tmp_path / f"{width}.png", height=20, width=width) for width in (30, 40)]
+        mixed = crops(files, small_size=SIZE // 2, small_samples=5)
+        small, large = crops(files, size=SIZE // 2), crops(files)
+        for number in range(10):
+            assert torch.equal(mixed[number], (small if number < 5 else large)[number])
+
     def test_of_a_pickled_dataset_are_the_same(self, tmp_path: Path) -> None:
         dataset = crops(paint_many(tmp_path, 5))
         # As they go to a loader worker where processes are not forked.
@@ -506,6 +513,13 @@ class TestTrainingBatches:
             for workers in (0, 2)
         )
         assert torch.equal(alone, helped)
+
+    def test_are_small_for_the_first_steps_also_where_a_run_goes_on(self, tmp_path: Path) -> None:
+        paint_many(tmp_path, 4)
+        for start, sizes in ((0, [8, 8, SIZE]), (2, [8, SIZE, SIZE])):
+            module = data_module(root=tmp_path, small_size=8, small_steps=2, batch_size=2, start=start)
+            batches = iter(module.train_dataloader())
+            assert [tuple(next(batches)[0].shape) for _ in range(3)] == [(2, 3, size, size) for size in sizes]
 
     def test_go_on_where_an_earlier_run_stopped(self, tmp_path: Path) -> None:
         for width in (60, 90, 200):

@@ -33,7 +33,8 @@ class Train:
         tiny = (
             *("style=custom", "style.name=mine", "style.image=style.png", "style.size=32", "network.width=4"),
             *("data=folder", "data.root=photos", "precision=fp32", "device=cpu", "seed=3"),
-            *("budget.steps=5", "budget.image_size=32", "budget.batch_size=2", "budget.previews=2", "save_every=0s"),
+            *("budget.steps=5", "budget.image_size=40", "budget.batch_size=2", "budget.previews=2", "save_every=0s"),
+            *("budget.small_size=32", "budget.small_share=0.6"),
             "loss.stability=2",  # draws numbers of its own in every step
         )
         return main(["train", f"loss_network.weights={self.weights}", f"run_dir={run_dir}", *tiny, *words])

@@ -29,7 +29,8 @@ from impasto.style_file import load_style
 ROOT = Path(__file__).parents[1]
 TINY = (
     *("network.width=4", "budget.steps=6", "budget.image_size=64", "budget.batch_size=2", "budget.previews=3"),
-    *("data.generated=2", "precision=fp32", "device=cpu", "style.size=64"),
+    *("budget.small_size=32", "budget.small_share=0.5", "data.generated=2", "precision=fp32", "device=cpu"),
+    "style.size=64",
 )
 TERMS = ("loss", "content", "style", "tv", "content_unweighted", "style_unweighted", "tv_unweighted")
 
@@ -126,6 +127,8 @@ class TestRunFolder:
             "stability": 0.0,
             "steps": 6,
             "image_size": 64,
+            "small_size": 32,
+            "small_steps": 3,
             "batch_size": 2,
             "style_size": 64,
             "seed": 5,
@@ -206,7 +209,7 @@ class TestPrinted:
             r"transformer +width 4, 28,467 parameters, from scratch",
             r"loss network +vgg16_slim.*",
             r"loss +balanced: content .+, style .+, tv .+",
-            r"steps +6 of 2 photos at 64 px",
+            r"steps +6 of 2 photos at 64 px, the first 3 at 32 px",
             r"device +cpu, fp32",
             r"expected time +\d.* (s|min)",
             r"run folder +runs/mosaic \(watch it: tensorboard --logdir runs\)",

@@ -105,11 +105,16 @@ class LossNetworkConfig:
 
 @dataclass
 class BudgetConfig:
-    """How long to train and how; sizes in px, the schedule in steps."""
+    """How long to train and how; sizes in px, the schedule in steps.
+
+    The first ``small_share`` of the steps see crops of ``small_size`` px, if that is less than ``image_size``.
+    """
 
     steps: int = MISSING
     batch_size: int = MISSING
     image_size: int = MISSING
+    small_size: int = 128
+    small_share: float = 0.0
     learning_rate: float = MISSING
     warm_up: int = 0
     decay: bool = True
@@ -117,6 +122,11 @@ class BudgetConfig:
     amsgrad: bool = False
     clip: float | None = 1.0
     previews: int = MISSING
+
+    @property
+    def small_steps(self) -> int:
+        """How many steps, the first ones, see small crops."""
+        return round(self.small_share * self.steps) if self.small_size < self.image_size else 0
 
 
 @dataclass
@@ -156,6 +166,8 @@ _AT_LEAST: dict[str, float] = {
     "budget.steps": 1,
     "budget.batch_size": 1,
     "budget.image_size": 32,
+    "budget.small_size": 32,
+    "budget.small_share": 0,
     "budget.warm_up": 0,
     "budget.previews": 1,
     "network.width": 1,
@@ -165,6 +177,7 @@ _AT_MOST: dict[str, float] = {
     "network.width": 256,
     "data.generated_share": 1,
     "data.generated": 10_000,
+    "budget.small_share": 1,
     "seed": 2**32 - 1,
 }
 
@@ -313,6 +326,7 @@ def to_yaml(config: TrainConfig) -> str:
 
 
 __all__ = [
+    "BudgetConfig",
     "ConfigError",
     "TrainConfig",
     "lasting_options",

@@ -50,6 +50,7 @@ class StyleModule(LightningModule):
         *,
         steps: int,
         learning_rate: float,
+        small_steps: int = 0,
         warm_up: int = 0,
         decay: bool = True,
         average: float = 0.99,
@@ -65,6 +66,7 @@ class StyleModule(LightningModule):
         # In a tuple, so that Lightning neither saves, averages nor trains them.
         self.judge = (loss_network, loss)
         self.steps, self.learning_rate, self.warm_up, self.decay = steps, learning_rate, warm_up, decay
+        self.small_steps = small_steps
         self.average_decay, self.amsgrad = average, amsgrad
         self.longest_gradient = clip if clip is not None else math.inf
         self.stability, self.seed = stability, seed
@@ -141,11 +143,17 @@ class StyleModule(LightningModule):
     def rate_factor(self, step: int) -> float:
         """Return what the learning rate is multiplied by: a linear warm-up, then with ``decay`` a cosine to 0.
 
-        Every return to an earlier state halves it. A run that goes on to more steps has from there on the rate of one
-        that was so long from its start: with ``decay`` it rises again.
+        After the steps of small crops it falls to 0 a second time, from half the height. Every return to an earlier
+        state halves it. A run that goes on to more steps has from there on the rate of one that was so long from its
+        start: with ``decay`` it rises again.
         """
-        warm_up = min(1.0, (step + 1) / (self.warm_up + 1)) * 0.5**self.faults.returns
-        return warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps))) if self.decay else warm_up
+        is_second = self.decay and 0 < self.small_steps <= step
+        begin, end = (self.small_steps, self.steps) if is_second else (0, self.small_steps or self.steps)
+        height = (0.5 if is_second else 1.0) * 0.5**self.faults.returns
+        warm_up = height * min(1.0, (step + 1) / (self.warm_up + 1))
+        if not self.decay:
+            return warm_up
+        return warm_up * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - begin) / max(1, end - begin))))
 
     def configure_gradient_clipping(
         self,

@@ -141,7 +141,8 @@ class PhotoCrops(Dataset[Tensor]):
 
     Photos are visited in shuffled rounds. A crop's side is drawn evenly over the orders of size, between ``size`` and
     three times that or the photo's short side; small photos are enlarged. Half the crops are mirrored;
-    ``exposed_share`` of them are darker or brighter. Decoded photos stay in memory up to ``memory`` bytes.
+    ``exposed_share`` of them are darker or brighter. The first ``small_samples`` have ``small_size``, not ``size``.
+    Decoded photos stay in memory up to ``memory`` bytes.
 
     Raises:
         PhotoError: there are neither files nor generated pictures.
@@ -156,6 +157,8 @@ class PhotoCrops(Dataset[Tensor]):
         generated: Sequence[Tensor] = (),
         generated_share: float = 0.0,
         exposed_share: float = 0.0,
+        small_size: int = 0,
+        small_samples: int = 0,
         memory: int = 2**30,
     ) -> None:
         if not files and not generated:
@@ -166,6 +169,7 @@ class PhotoCrops(Dataset[Tensor]):
         self.files, self.generated = list(files), list(generated)
         self.size, self.seed, self.memory = size, seed, memory
         self.exposed_share = exposed_share
+        self.small_size, self.small_samples = small_size, small_samples
         self.generated_share = 0.0 if not generated else generated_share if files else 1.0
         self.skipped: dict[Path, str] = {}
         self._news: dict[Path, str] = {}
@@ -181,7 +185,7 @@ class PhotoCrops(Dataset[Tensor]):
         """
         random = np.random.default_rng([self.seed, number])
         _, pixels = self._picture(number, random)
-        return self._crop(pixels, random)
+        return self._crop(pixels, random, self.small_size if number < self.small_samples else self.size)
 
     def batch(self, samples: list[Tensor]) -> Batch:
         """Return samples as one batch, with what was found out since the last one: each loader worker has its own."""
@@ -267,13 +271,13 @@ class PhotoCrops(Dataset[Tensor]):
             "repair the folder or name another one with data.root=DIR"
         )
 
-    def _crop(self, pixels: Tensor, random: np.random.Generator) -> Tensor:
+    def _crop(self, pixels: Tensor, random: np.random.Generator, size: int) -> Tensor:
         height, width = pixels.shape[-2:]
         largest = min(height, width)
-        smallest = min(self.size, largest)
-        side = round(smallest * (min(largest, LARGEST_CROP * self.size) / smallest) ** random.uniform())
+        smallest = min(size, largest)
+        side = round(smallest * (min(largest, LARGEST_CROP * size) / smallest) ** random.uniform())
         top, left = random.integers(height - side + 1), random.integers(width - side + 1)
-        crop = _scale(pixels[:, top : top + side, left : left + side], self.size, self.size)
+        crop = _scale(pixels[:, top : top + side, left : left + side], size, size)
         crop = crop.flip(-1) if random.uniform() < 0.5 else crop
         return _expose(crop, 2 ** random.uniform(-1, 1.5)) if random.uniform() < self.exposed_share else crop
 
@@ -330,7 +334,8 @@ class PhotoDataModule(LightningDataModule):
     """Batches (N, 3, size, size) in [0, 1] for training, and fixed held-out photos for validation and previews.
 
     ``source`` is ``samples``, ``folder`` or ``coco``; the last two need ``root``. ``start`` is the sample number to
-    begin with. ``skipped`` holds why photos could not be read so far, by their name within ``root``.
+    begin with; the first ``small_steps`` batches are of ``small_size``. ``skipped`` holds why photos could not be read
+    so far, by their name within ``root``.
     """
 
     def __init__(
@@ -344,12 +349,15 @@ class PhotoDataModule(LightningDataModule):
         workers: int = 0,
         generated: int = 48,
         generated_share: float = 0.5,
+        small_size: int = 0,
+        small_steps: int = 0,
         start: int = 0,
     ) -> None:
         super().__init__()
         self.source, self.root, self.seed = source, root, seed
         self.image_size, self.batch_size, self.workers = image_size, batch_size, workers
         self.generated, self.generated_share, self.start = generated, generated_share, start
+        self.small_size, self.small_steps = small_size, small_steps
         self.skipped: dict[str, str] = {}
         self.crops: PhotoCrops
         self.held_out: list[Path]
@@ -372,6 +380,8 @@ class PhotoDataModule(LightningDataModule):
             generated=generated,
             generated_share=self.generated_share,
             exposed_share=EXPOSED_SHARE,
+            small_size=self.small_size,
+            small_samples=self.small_steps * self.batch_size,
         )
         self.crops.probe()
         # A photo that cannot be read cannot be a preview either.

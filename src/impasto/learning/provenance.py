@@ -37,6 +37,8 @@ def make_metadata(config: TrainConfig) -> dict[str, Any]:
         "tv_weight": config.loss.tv_weight,
         "stability": config.loss.stability,
         "image_size": config.budget.image_size,
+        "small_size": config.budget.small_size,
+        "small_steps": config.budget.small_steps,
         "batch_size": config.budget.batch_size,
         "style_size": config.style.size,
         "seed": config.seed,

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from impasto.files import NO_SPACE, leave_disk_errors_to_the_main_thread, written_whole
 from impasto.images import read_image, resize, to_float, write_image
 from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, Throughput
-from impasto.learning.config import Precision, TrainConfig, style_picture, to_seconds, to_yaml
+from impasto.learning.config import BudgetConfig, Precision, TrainConfig, style_picture, to_seconds, to_yaml
 from impasto.learning.faults import GuardNumbers
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import PerceptualLoss, gram_matrix
@@ -203,6 +203,8 @@ def make_photos(config: TrainConfig) -> PhotoDataModule:
         workers=data.workers,
         generated=data.generated,
         generated_share=data.generated_share,
+        small_size=budget.small_size,
+        small_steps=budget.small_steps,
     )
     photos.setup("fit")
     return photos
@@ -222,6 +224,7 @@ def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
         make_loss(config, loss_network, style),
         steps=budget.steps,
         learning_rate=budget.learning_rate,
+        small_steps=budget.small_steps,
         warm_up=budget.warm_up,
         decay=budget.decay,
         average=budget.average,
@@ -363,11 +366,15 @@ def choose_precision(config: TrainConfig, module: StyleModule, device: torch.dev
     """
     asked = config.precision
     candidates = [Precision.fp32, Precision.bf16] if asked is Precision.auto else [asked]
-    size = config.budget.image_size
-    batch = torch.rand(config.budget.batch_size, 3, size, size, device=device)
+    batch = random_batch(config.budget, config.budget.image_size, device)
     seconds = {precision: time_step(module, batch, precision) for precision in candidates}
     best = min(candidates, key=lambda precision: seconds[precision])
     return best, seconds[best]
+
+
+def random_batch(budget: BudgetConfig, size: int, device: torch.device) -> Tensor:
+    """Return as many images (N, 3, size, size) as a step sees."""
+    return torch.rand(budget.batch_size, 3, size, size, device=device)
 
 
 def time_step(module: StyleModule, batch: Tensor, precision: Precision) -> float:
@@ -400,14 +407,18 @@ def expect_seconds(parts: Parts) -> float:
     began = time.perf_counter()
     parts.previews.sheet(parts.module)
     preview_seconds = time.perf_counter() - began
-    steps = parts.config.budget.steps - parts.module.steps_before
-    return steps * parts.step_seconds + steps / parts.config.budget.previews * preview_seconds
+    budget, taken = parts.config.budget, parts.module.steps_before
+    steps, small = budget.steps - taken, max(0, budget.small_steps - taken)
+    seconds = (steps - small) * parts.step_seconds + steps / budget.previews * preview_seconds
+    if small > 0:
+        batch = random_batch(budget, budget.small_size, parts.module.device)
+        seconds += small * time_step(parts.module, batch, parts.precision)
+    return seconds
 
 
 def describe_plan(parts: Parts, *, seconds: float) -> str:
     """Return what the training will do, a line each."""
     config, module = parts.config, parts.module
-    budget = config.budget
     parameters = count_parameters(module.transformer)
     stability = f", stability {config.loss.stability:g}" if config.loss.stability > 0 else ""
     return (
@@ -417,7 +428,7 @@ def describe_plan(parts: Parts, *, seconds: float) -> str:
         f"loss network   {config.loss_network.name}\n"
         f"loss           {config.loss.scaling.value}: content {config.loss.content_weight:g}, "
         f"style {config.loss.style_weight * config.style.strength:g}, tv {config.loss.tv_weight:g}{stability}\n"
-        f"steps          {_describe_steps(config, module)} of {budget.batch_size} photos at {budget.image_size} px\n"
+        f"steps          {_describe_steps(config, module)}\n"
         f"device         {module.device}, {parts.precision.value}\n"
         f"expected time  {_minutes(seconds)}\n"
         f"run folder     {config.run_dir} (watch it: tensorboard --logdir {Path(config.run_dir).parent})"
@@ -425,8 +436,10 @@ def describe_plan(parts: Parts, *, seconds: float) -> str:
 
 
 def _describe_steps(config: TrainConfig, module: StyleModule) -> str:
+    budget = config.budget
     taken = f"{module.steps_before} to " if module.steps_before > 0 else ""
-    return f"{taken}{config.budget.steps}"
+    small = f", the first {budget.small_steps} at {budget.small_size} px" if budget.small_steps > 0 else ""
+    return f"{taken}{budget.steps} of {budget.batch_size} photos at {budget.image_size} px{small}"
 
 
 def _describe_start(config: TrainConfig, module: StyleModule) -> str:

@@ -1,4 +1,4 @@
-"""How a CPU paints fast: a style's network rewritten, its residual blocks in bfloat16 where that is wanted.
+"""How a CPU paints fast: a style's network rewritten, most residual blocks in bfloat16 where that is wanted.
 
 The rewritten network computes the same function, so that in float32 it differs by rounding alone:
 
@@ -6,8 +6,8 @@ The rewritten network computes the same function, so that in float32 it differs 
 - Upsampling and a 3x3 convolution as one 2x2 convolution of the small features, with four times the channels.
 - The output convolution for 2x2 px at a time: processors compute 16 channels at once, and it has three.
 
-More than half of the arithmetic is in the residual blocks. The layers before and after them stay in float32: of smooth
-pictures, such as a sky, normalisation enlarges what bfloat16 rounds off there until it shows.
+More than half of the arithmetic is in the residual blocks. The first of them and the layers before and after all stay
+in float32: of smooth pictures, such as a sky, normalisation enlarges what bfloat16 rounds off there until it shows.
 """
 
 import copy
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from impasto.transformer import ConvLayer, ResidualBlock, TransformerNet, UpsampleLayer
 
 PRECISIONS = ("auto", "fp32", "bf16")
+_FINE_BLOCKS = 1  # the first residual blocks, which stay in float32
 _BLOCK = 2**14  # px: of what torch sums in float32, so few that nothing is lost
 
 
@@ -51,8 +52,8 @@ def rewrite(network: TransformerNet, *, bf16: bool = False) -> TransformerNet:
     for layer in layers:
         if isinstance(layer, UpsampleLayer):
             layer.layer = _Upsampling(layer.layer)
-        if isinstance(layer, ResidualBlock) and bf16:
-            layer.first, layer.second = _Rough(layer.first), _Rough(layer.second)
+    for block in [layer for layer in layers if isinstance(layer, ResidualBlock)][_FINE_BLOCKS:] if bf16 else []:
+        block.first, block.second = _Rough(block.first), _Rough(block.second)
     rewritten.layers[-1] = _Output(layers[-1])
     return rewritten.eval().requires_grad_(False)
 

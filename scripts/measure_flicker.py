@@ -51,7 +51,8 @@ def flicker(frames: Sequence[Frame], cameras: Sequence[Camera]) -> float:
     for number in range(1, len(frames)):
         x, y = _former_places(cameras[number], cameras[number - 1])
         is_seen = (x >= 0) & (x <= SIZE[0] - 1) & (y >= 0) & (y <= SIZE[1] - 1)
-        moved = cv2.remap(frames[number - 1].astype(np.float32), x, y, cv2.INTER_CUBIC)
+        former = frames[number - 1].astype(np.float32)
+        moved = cv2.remap(former, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         differences.append(np.abs(moved - frames[number])[is_seen].mean())
     return float(np.mean(differences))
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from impasto.learning.config import read_preset
 from impasto.learning.features import VGG_CHANNELS, channels_of, layer_names
 from impasto.style_file import save_style
 from impasto.transformer import TransformerNet
@@ -18,7 +19,7 @@ from scripts import compare_with_optimization as comparison
 @pytest.fixture
 def words(tmp_path: Path, network: TransformerNet, metadata: dict[str, Any], slim_weights: Path) -> list[str]:
     """The command line of a tiny comparison, judged by random networks."""
-    for name, steps in (("quick", 700), ("short", 3)):
+    for name, steps in (("quick", read_preset("budget", "quick")["steps"]), ("short", 3)):
         facts = {**metadata, "style": "mosaic", "steps": steps, "batch_size": 2, "style_size": 32}
         with torch.no_grad():
             next(network.parameters()).mul_(1.5)

@@ -52,8 +52,9 @@ def rewrite(network: TransformerNet, *, bf16: bool = False) -> TransformerNet:
     for layer in layers:
         if isinstance(layer, UpsampleLayer):
             layer.layer = _Upsampling(layer.layer)
-    for block in [layer for layer in layers if isinstance(layer, ResidualBlock)][_FINE_BLOCKS:] if bf16 else []:
-        block.first, block.second = _Rough(block.first), _Rough(block.second)
+    if bf16:
+        for block in [layer for layer in layers if isinstance(layer, ResidualBlock)][_FINE_BLOCKS:]:
+            block.first, block.second = _Rough(block.first), _Rough(block.second)
     rewritten.layers[-1] = _Output(layers[-1])
     return rewritten.eval().requires_grad_(False)
 

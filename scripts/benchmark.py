@@ -110,7 +110,7 @@ class Timing:
 def plain_step(case: Case) -> Step:
     """Return a training step as a first reading of the paper would write it."""
     device = torch.device(case.device)
-    transformer, network = TransformerNet(32).to(device), random_vgg16().to(device)
+    transformer, network = plain_network().to(device), random_vgg16().to(device)
     optimizer = torch.optim.Adam(transformer.parameters(), lr=1e-3)
     with torch.no_grad():
         style = torch.rand(1, 3, 384, 384, device=device)

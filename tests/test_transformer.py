@@ -1,12 +1,22 @@
 """The network keeps sizes, treats each image alone, and leaves no frame."""
 
+import copy
 import re
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from impasto.transformer import TransformerNet, UpsampleLayer, check_input, count_parameters
+from impasto.transformer import (
+    ConvLayer,
+    InstanceNorm,
+    ResidualBlock,
+    TransformerNet,
+    UpsampleLayer,
+    check_input,
+    count_parameters,
+)
 
 
 @pytest.mark.parametrize(("width", "parameters"), [(32, 1_679_235), (16, 424_899)])
@@ -63,20 +73,74 @@ def test_a_plain_image_gets_no_frame(network: TransformerNet) -> None:
     torch.testing.assert_close(painted, painted[..., 12:13, 12:13].expand_as(painted), atol=1e-4, rtol=0)
 
 
-@torch.no_grad()
-def test_every_padding_reflects(network: TransformerNet) -> None:
-    images = torch.rand(1, 3, 16, 16)
-    seen: list[tuple[Tensor, Tensor]] = []
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            assert module.padding == (0, 0)
-            module.register_forward_pre_hook(lambda conv, inputs: seen.append((conv.weight, inputs[0])))
-    network(images)
-    assert len(seen) == 16
-    for weight, padded in seen:
-        pad = weight.shape[-1] // 2
-        torch.testing.assert_close(padded[..., :pad], padded[..., pad + 1 : 2 * pad + 1].flip(-1))
-        torch.testing.assert_close(padded[..., :pad, :], padded[..., pad + 1 : 2 * pad + 1, :].flip(-2))
+def plain(layer: ConvLayer, *, upsample: bool = False) -> nn.Module:
+    """The layer as the paper would write it, with the same weights, padded by reflection."""
+    norm = (
+        nn.InstanceNorm2d(layer.conv.out_channels, affine=True)
+        if isinstance(layer.norm, InstanceNorm)
+        else nn.Identity()
+    )
+    norm.load_state_dict(layer.norm.state_dict())
+    padding = nn.ReflectionPad2d(layer.conv.kernel_size[0] // 2)
+    assert layer.conv.padding == (0, 0)
+    start = [nn.Upsample(scale_factor=2)] if upsample else []
+    return nn.Sequential(*start, padding, layer.conv, norm, copy.deepcopy(layer.relu))
+
+
+class PlainBlock(nn.Module):
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(plain(block.first), plain(block.second))
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = x + self.layers(x)
+        return added
+
+
+def plain_network(network: TransformerNet) -> nn.Module:
+    layers: list[nn.Module] = []
+    for layer in network.layers:
+        if isinstance(layer, ResidualBlock):
+            layers.append(PlainBlock(layer))
+        elif isinstance(layer, UpsampleLayer):
+            layers.append(plain(layer.layer, upsample=True))
+        else:
+            assert isinstance(layer, ConvLayer)
+            layers.append(plain(layer))
+    return nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 24), (60, 44)])
+def test_it_is_the_function_of_plain_layers_padded_by_reflection(
+    network: TransformerNet, size: tuple[int, int]
+) -> None:
+    for values in network.parameters():
+        values.data.add_(0.1 * torch.randn_like(values))
+    expected = plain_network(copy.deepcopy(network)).double()
+    network.double()
+    images, others = (torch.rand(2, 3, *size).double().requires_grad_() for _ in range(2))
+    others.data.copy_(images)
+    painted, plainly = network(images), expected(others - 0.5) + 0.5
+    torch.testing.assert_close(painted, plainly)
+    for output in (painted, plainly):
+        output.square().sum().backward()
+    assert images.grad is not None
+    torch.testing.assert_close(images.grad, others.grad)
+    for values, plain_values in zip(network.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(values.grad, plain_values.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_normalisation_keeps_channels_last_and_calculates_with_float32(dtype: torch.dtype) -> None:
+    norm = InstanceNorm(5)
+    nn.init.uniform_(norm.weight)
+    nn.init.normal_(norm.bias)
+    features = (3 + torch.randn(2, 5, 60, 70)).to(dtype).contiguous(memory_format=torch.channels_last)
+    normalised = norm(features)
+    assert normalised.dtype == dtype
+    assert normalised.is_contiguous(memory_format=torch.channels_last)
+    expected = F.instance_norm(features.float(), weight=norm.weight, bias=norm.bias).to(dtype)
+    torch.testing.assert_close(normalised, expected, atol=1e-5, rtol=torch.finfo(dtype).eps)
 
 
 @torch.no_grad()

@@ -38,13 +38,15 @@ def add_options(parser: argparse.ArgumentParser, options: Options) -> None:
 
 
 def load_judge(arguments: argparse.Namespace, *, pooling: str = "max") -> "LossNetwork":
-    """Return the loss network that the options ask for, on its device."""
+    """Return the loss network that the options ask for, on its device, and prepare the memory for its steps."""
     import torch
 
+    from impasto.learning.allocator import keep_freed_memory
     from impasto.learning.features import load_loss_network
     from impasto.transformer import find_device
 
     device = find_device(arguments.device)
+    keep_freed_memory()
     network = load_loss_network(
         arguments.loss_network, weights=arguments.weights, pretrained=arguments.pretrained, pooling=pooling
     )

@@ -6,7 +6,7 @@ difference of large numbers, which half precision rounds away or overflows.
 Source: Johnson, Alahi, Fei-Fei 2016, equations 2 to 4; Gatys, Ecker, Bethge 2015.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 Scaling = Literal["balanced", "paper", "gatys"]
+
+_POSITIONS = 2**14  # of features, which are multiplied at a time
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -26,30 +28,66 @@ def gram_matrix(features: Tensor) -> Tensor:
 class _Gram(torch.autograd.Function):
     """ψψᵀ/(C·H·W), whose backward is one product with the symmetrised gradient instead of autograd's two.
 
-    Positions come first, (N, H·W, C), so that channels-last features are read without a copy. The product is divided
-    and not the features: in float32 it cannot overflow, and a pass over the features is saved.
+    Positions come first, (H·W, C), so that channels-last features are read without a copy, and a part of one image is
+    multiplied at a time: on a CPU the batched product of such long, narrow matrices is several times slower, and what
+    it takes of memory as well. The product is divided and not the features: in float32 it cannot overflow, and a pass
+    over the features is saved.
     """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
-        flat = features.float().permute(0, 2, 3, 1).flatten(1, 2)  # (N, H·W, C)
-        ctx.save_for_backward(flat)
-        ctx.shape, ctx.dtype = features.shape, features.dtype
-        return (flat.mT @ flat) / features[0].numel()
+        ctx.save_for_backward(features)
+        grams = features.new_zeros(len(features), features.shape[1], features.shape[1], dtype=torch.float32)
+        for image, parts in enumerate(_positions_first(features)):
+            for part in map(Tensor.float, parts):
+                grams[image] += part.mT @ part
+        return grams / features[0].numel()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (flat,) = ctx.saved_tensors
-        count, channels, height, width = ctx.shape
-        symmetrised = (gradient + gradient.mT) / (channels * height * width)
-        with torch.autocast(flat.device.type, enabled=False):
-            spread: Tensor = (flat @ symmetrised).view(count, height, width, channels)
-        return spread.permute(0, 3, 1, 2).to(ctx.dtype)
+        (features,) = ctx.saved_tensors
+        spread = torch.empty_like(features, memory_format=torch.channels_last)
+        symmetrised = (gradient + gradient.mT) / features[0].numel()
+        with torch.autocast(features.device.type, enabled=False):
+            for each, *parts in zip(symmetrised, _positions_first(features), _positions_first(spread), strict=True):
+                for read, written in zip(*parts, strict=True):
+                    written.copy_(read.float() @ each)
+        return spread
+
+
+def _positions_first(features: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield parts (positions, C) of each image's features; they are views where channels are last."""
+    for image in features.permute(0, 2, 3, 1).flatten(1, 2):
+        yield image.split(_POSITIONS)
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared difference over all entries, C·H·W of them per image (equation 2), in float32."""
-    return (features.float() - target.float()).square().mean()
+    loss: Tensor = _MeanSquaredDifference.apply(features, target.expand_as(features))
+    return loss
+
+
+class _MeanSquaredDifference(torch.autograd.Function):
+    """One image at a time, so that of what is float32 no more than that is in memory; autograd would keep all of it."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(features, target)
+        sums = [difference.square_().sum() for difference in _differences(features, target)]
+        return torch.stack(sums).sum() / features.numel()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        features, target = ctx.saved_tensors
+        spread = torch.empty_like(features)
+        for written, difference in zip(spread, _differences(features, target), strict=True):
+            written.copy_(difference.mul_(2 * gradient / features.numel()))
+        return spread, -spread if ctx.needs_input_grad[1] else None
+
+
+def _differences(features: Tensor, target: Tensor) -> Iterator[Tensor]:
+    for one, other in zip(features, target, strict=True):
+        yield one.float() - other.float()
 
 
 def style_loss(gram: Tensor, target: Tensor) -> Tensor:
@@ -141,7 +179,7 @@ class PerceptualLoss(nn.Module):
             target = targets[name]
             size: Tensor | float = 1.0
             if self.scaling == "balanced":
-                size = target.float().square().mean()
+                size = content_loss(target, target.new_zeros(()))
             elif self.scaling == "gatys":
                 size = 2 / target[0].numel()
             losses.append(weight * content_loss(features[name], target) / size)

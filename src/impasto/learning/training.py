@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from impasto.files import NO_SPACE, leave_disk_errors_to_the_main_thread, written_whole
 from impasto.images import read_image, resize, to_float, write_image
+from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, Throughput
 from impasto.learning.config import BudgetConfig, Precision, TrainConfig, style_picture, to_seconds, to_yaml
 from impasto.learning.faults import GuardNumbers
@@ -136,6 +137,7 @@ def train(config: TrainConfig) -> TrainingResult:
     """
     began = time.perf_counter()
     quiet_lightning()
+    keep_freed_memory()
     seed_everything(config.seed, workers=True, verbose=False)
     run_dir = Path(config.run_dir).expanduser()
     with ExitStack() as held:

@@ -19,7 +19,7 @@ from torch import Tensor
 from impasto.files import written_whole
 from impasto.metadata import METADATA_FIELD
 from impasto.style_file import Style
-from impasto.transformer import ConvLayer, ResidualBlock, TransformerNet, UpsampleLayer
+from impasto.transformer import ConvLayer, ResidualBlock, TransformerNet, UpsampleConvLayer, UpsampleLayer
 
 OPSET = 17
 """Of 2022: runtimes since then read it."""
@@ -116,7 +116,7 @@ class _Graph:
         return self._layer(x, module, name)
 
     def _layer(self, x: str, layer: ConvLayer, name: str) -> str:
-        if layer.upsample:
+        if isinstance(layer, UpsampleConvLayer):
             how = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
             x = self._add("Resize", x, "", self.twice, **how)
         left, right, top, bottom = layer.padding

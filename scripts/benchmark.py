@@ -147,7 +147,7 @@ def random_vgg16() -> LossNetwork:
 def our_step(case: Case) -> Step:
     """Return the step that ``train.py`` takes with these options."""
     module = our_module(case)
-    optimizer = torch.optim.Adam(module.transformer.parameters(), lr=module.learning_rate)
+    optimizer = module.new_optimizer()
     return lambda photos: take_step(module, optimizer, photos, Precision(case.precision))
 
 

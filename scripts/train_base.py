@@ -2,42 +2,40 @@
 
     python scripts/train_base.py --pictures PAINTINGS --leave-out weeping_woman mosaic ink_hatching watercolour
 
-Reptile (Nichol, Achiam, Schulman 2018): again and again a style is drawn, a random part of a random picture in random
-colours; a copy of the weights trains on it for a few steps, and the weights move towards the copy: at first all the
-way, in the end a little. The photos are those of ``data=samples``. The work folder keeps the state: a run that was
-stopped goes on with the same command, to the same weights.
+Many styles are learned at once by networks that share their convolutions and have normalisations of their own
+(Dumoulin, Shlens, Kudlur 2017); every photo of a step is painted in a style drawn for it. The base has the shared
+convolutions and the mean of the normalisations. A style is a picture, or a random part of one in random colours. The
+photos are those of ``data=samples``, in crops as small as the first ones of ``budget=quick``. The work folder keeps
+the state: a run that was stopped goes on with the same command, to the same weights.
 """
 
 import argparse
+import copy
 import json
 import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_module
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from impasto.files import written_whole
-from impasto.images import find_images, read_image
+from impasto.images import find_images, read_image, resize
+from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.command import to_config
-from impasto.learning.config import Precision, TrainConfig, style_picture
-from impasto.learning.features import LossNetwork, load_loss_network
+from impasto.learning.config import TrainConfig, style_picture
+from impasto.learning.features import load_loss_network
 from impasto.learning.module import StyleModule
-from impasto.learning.training import (
-    base_weights,
-    choose_precision,
-    make_loss,
-    make_photos,
-    make_transformer,
-    take_step,
-)
+from impasto.learning.muon import Muon
+from impasto.learning.training import base_weights, make_loss, make_photos, make_transformer
 from impasto.style_file import FORMAT_VERSION, save_style
-from impasto.transformer import TransformerNet, find_device
+from impasto.transformer import ConvLayer, InstanceNorm, TransformerNet, find_device
 
 VARY = v2.Compose(
     [
@@ -48,41 +46,43 @@ VARY = v2.Compose(
 )
 """From a picture to a style like no other; draws from torch's global generator."""
 
+SAVE_EVERY = 100
+"""Steps."""
+
 
 def main() -> int:
     """Train, write the weights, and return the exit status."""
     arguments = parse_arguments()
+    keep_freed_memory()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    device = find_device(arguments.device)
     config = read_config(arguments)
-    pictures = read_pictures(arguments)
-    loss_network = load_loss_network()
-    loss_network.to(device).to(memory_format=torch.channels_last)
     torch.manual_seed(arguments.seed)
-    base = make_transformer(config).to(device)
-    first = load_state(arguments.work, base)
-    precision = choose_once(arguments.work, config, new_task(config, base, pictures, loss_network, seed=0), device)
-    photos = photos_from(config, sample=first * arguments.inner * config.budget.batch_size)
-    bar = tqdm(range(first, arguments.outer), initial=first, total=arguments.outer, unit="style")
-    for task in bar:
-        module = new_task(config, base, pictures, loss_network, seed=arguments.seed + task)
-        batches = [next(photos).to(device) for _ in range(arguments.inner)]
-        loss = learn(module, batches, rate=arguments.rate, precision=precision)
-        move(base, module.transformer, part=part_of_the_way(task, arguments.outer))
-        bar.set_postfix_str(f"loss {loss:.2f}")
-        if (task + 1) % 10 == 0 or task + 1 == arguments.outer:
-            save_state(arguments.work, base, task=task + 1, loss=loss)
+    base = make_transformer(config).to(find_device(arguments.device))
+    lessons = make_lessons(config, base, draw_styles(read_pictures(arguments), arguments))
+    optimizer = make_optimizer(config, base, lessons)
+    first = load_state(arguments.work, lessons, optimizer)
+    photos = photos_from(config, sample=first * config.budget.batch_size)
+    bar = tqdm(range(first, arguments.steps), initial=first, total=arguments.steps, unit="step", miniters=20)
+    for step in bar:
+        optimizer.param_groups[0]["lr"] = config.budget.learning_rate * rate_factor(step, arguments.steps)
+        loss = learn(lessons, optimizer, next(photos), generator=torch.Generator().manual_seed(arguments.seed + step))
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == arguments.steps:
+            bar.set_postfix_str(f"loss {loss:.2f}")
+            save_state(arguments.work, lessons, optimizer, step=step + 1, loss=loss)
     output = arguments.output if arguments.output is not None else base_weights(arguments.width)
-    save_style(output, base, metadata=describe(arguments), dtype=torch.float16)
+    save_style(output, mean_of(lessons), metadata=describe(arguments), dtype=torch.float16)
     return 0
 
 
 def read_config(arguments: argparse.Namespace) -> TrainConfig:
     """Return the options of ``train.py`` that say what a step is."""
     words = [f"network.width={arguments.width}", f"seed={arguments.seed}", "init=scratch", "budget.small_share=0"]
-    words += arguments.options
+    words += ["budget.image_size=128", *arguments.options]
     with initialize_config_module("impasto.configs", version_base="1.3"):
         return to_config(compose("train", words))
+
+
+# ---- the styles -------------------------------------------------------------------------------------------------
 
 
 def read_pictures(arguments: argparse.Namespace) -> list[Tensor]:
@@ -95,25 +95,78 @@ def read_pictures(arguments: argparse.Namespace) -> list[Tensor]:
     return [read_image(path) for path in [*paths, *(p for folder in arguments.pictures for p in find_images(folder))]]
 
 
-def new_task(
-    config: TrainConfig, base: TransformerNet, pictures: list[Tensor], loss_network: LossNetwork, *, seed: int
-) -> StyleModule:
-    """Return a module that begins at the base weights and is to learn a style drawn by the seed."""
-    torch.manual_seed(seed)
-    picture = VARY(pictures[int(torch.randint(len(pictures), ()))])
+def draw_styles(pictures: Sequence[Tensor], arguments: argparse.Namespace) -> list[Tensor]:
+    """Return as many style pictures as asked for: first those given, then variations of them, drawn by the seed."""
+    torch.manual_seed(arguments.seed)
+    styles = [resize(picture, short_side=384) for picture in pictures[: arguments.styles]]
+    while len(styles) < arguments.styles:
+        styles.append(VARY(pictures[len(styles) % len(pictures)]))
+    return styles
+
+
+def make_lessons(config: TrainConfig, base: TransformerNet, styles: Sequence[Tensor]) -> list[StyleModule]:
+    """Return a module for every style picture (1, 3, H, W), whose network has the very convolutions of ``base``."""
     device = next(base.parameters()).device
-    transformer = TransformerNet(base.width).to(device)
-    transformer.load_state_dict(base.state_dict())
-    loss = make_loss(config, loss_network, picture.to(device))
-    return StyleModule(transformer, loss_network, loss, steps=1, learning_rate=config.budget.learning_rate)
+    loss_network = load_loss_network()
+    loss_network.to(device).to(memory_format=torch.channels_last)
+    losses = [make_loss(config, loss_network, style.to(device)) for style in styles]
+    return [StyleModule(with_own_norms(base), loss_network, loss, steps=1, learning_rate=1.0) for loss in losses]
 
 
-def choose_once(work: Path, config: TrainConfig, module: StyleModule, device: torch.device) -> Precision:
-    """Return the precision that is faster here, as tried at the first start: a resumed run keeps it."""
-    path = work / "precision"
-    if not path.exists():
-        path.write_text(choose_precision(config, module, device)[0].value)
-    return Precision(path.read_text())
+def with_own_norms(base: TransformerNet) -> TransformerNet:
+    """Return a network with the convolutions of another and normalisations of its own, equal at first."""
+    network = copy.deepcopy(base)
+    for ours, theirs in zip(network.modules(), base.modules(), strict=True):
+        if isinstance(ours, ConvLayer) and isinstance(theirs, ConvLayer):
+            ours.conv = theirs.conv
+    return network
+
+
+def norms_of(network: TransformerNet) -> list[nn.Parameter]:
+    """Return the values of the normalisations."""
+    return [each for layer in network.modules() if isinstance(layer, InstanceNorm) for each in layer.parameters()]
+
+
+@torch.no_grad()
+def mean_of(lessons: Sequence[StyleModule]) -> TransformerNet:
+    """Return the network of the shared convolutions and the mean of the normalisations."""
+    mean = copy.deepcopy(lessons[0].transformer)
+    for ours, *theirs in zip(norms_of(mean), *(norms_of(each.transformer) for each in lessons), strict=True):
+        ours.copy_(torch.stack(theirs).mean(0))
+    return mean
+
+
+# ---- a step -----------------------------------------------------------------------------------------------------
+
+
+def make_optimizer(config: TrainConfig, base: TransformerNet, lessons: Sequence[StyleModule]) -> Muon:
+    """Return the optimizer of the shared convolutions and of all normalisations."""
+    shared = {each for layer in base.modules() if isinstance(layer, nn.Conv2d) for each in layer.parameters()}
+    own = [each for lesson in lessons for each in norms_of(lesson.transformer)]
+    return Muon([each for each in base.parameters() if each in shared] + own, lr=config.budget.learning_rate)
+
+
+def learn(lessons: Sequence[StyleModule], optimizer: Muon, photos: Tensor, *, generator: torch.Generator) -> float:
+    """Take a step on photos (N, 3, H, W), each in a style drawn for it, and return the mean loss.
+
+    A step whose numbers break, as with a photo of one colour, is left out.
+    """
+    loss = 0.0
+    for photo in torch.split(photos, 1):
+        lesson = lessons[int(torch.randint(len(lessons), (), generator=generator))]
+        total = lesson.step_terms(photo.to(lesson.device)).total / len(photos)
+        total.backward()  # type: ignore[no-untyped-call]
+        loss += total.item()
+    norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
+    if math.isfinite(loss) and norm.isfinite():
+        optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def rate_factor(step: int, steps: int) -> float:
+    """Return what the learning rate is multiplied by: a short warm-up, then a cosine to 0."""
+    return min(1.0, (step + 1) / 30) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def photos_from(config: TrainConfig, *, sample: int) -> Iterator[Tensor]:
@@ -124,44 +177,28 @@ def photos_from(config: TrainConfig, *, sample: int) -> Iterator[Tensor]:
     return (photos.on_after_batch_transfer(batch, 0) for batch in batches)
 
 
-def learn(module: StyleModule, batches: Sequence[Tensor], *, rate: float, precision: Precision) -> float:
-    """Take a step on every batch, the first few smaller, and return the mean loss of the second half."""
-    optimizer = torch.optim.Adam(module.transformer.parameters(), lr=rate)
-    losses = []
-    for step, batch in enumerate(batches):
-        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 4)
-        losses.append(take_step(module, optimizer, batch, precision))
-    return float(torch.stack(losses[len(losses) // 2 :]).mean())
+# ---- files ------------------------------------------------------------------------------------------------------
 
 
-def part_of_the_way(task: int, tasks: int) -> float:
-    """Return how far the weights follow: 1 for the first third, then down to 0.1 along a cosine."""
-    progress = max(0.0, task / tasks - 1 / 3) / (2 / 3)
-    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-@torch.no_grad()
-def move(base: TransformerNet, learned: TransformerNet, *, part: float) -> None:
-    """Move the base weights towards the learned ones."""
-    torch._foreach_lerp_(list(base.parameters()), list(learned.parameters()), part)
-
-
-def load_state(work: Path, base: TransformerNet) -> int:
-    """Take up the weights of the work folder, if there are any, and return the number of styles learned so far."""
+def load_state(work: Path, lessons: Sequence[StyleModule], optimizer: Muon) -> int:
+    """Take up the state of the work folder, if there is any, and return the number of steps taken so far."""
     path = work / "state.pt"
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
-    base.load_state_dict(state["base"])
-    return int(state["task"])
+    for lesson, weights in zip(lessons, state["networks"], strict=True):
+        lesson.transformer.load_state_dict(weights)
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
 
 
-def save_state(work: Path, base: TransformerNet, *, task: int, loss: float) -> None:
+def save_state(work: Path, lessons: Sequence[StyleModule], optimizer: Muon, *, step: int, loss: float) -> None:
     """Write the state and a row of the log."""
+    state: dict[str, Any] = {"networks": [lesson.transformer.state_dict() for lesson in lessons]}
     with written_whole(work / "state.pt") as temporary:
-        torch.save({"base": base.state_dict(), "task": task}, temporary)
+        torch.save({**state, "optimizer": optimizer.state_dict(), "step": step}, temporary)
     with (work / "log.jsonl").open("a") as file:
-        file.write(json.dumps({"styles": task, "loss": loss}) + "\n")
+        file.write(json.dumps({"step": step, "loss": loss}) + "\n")
 
 
 def describe(arguments: argparse.Namespace) -> dict[str, object]:
@@ -183,9 +220,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders of further style pictures")
     parser.add_argument("--leave-out", nargs="*", default=[], help="built-in styles to measure with afterwards")
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--outer", type=int, default=150, help="styles")
-    parser.add_argument("--inner", type=int, default=20, help="steps of each style")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of these steps")
+    parser.add_argument("--styles", type=int, default=33)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--work", type=Path, default=Path("runs/base"), help="folder of the state and the log")

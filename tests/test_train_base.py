@@ -1,79 +1,108 @@
-"""The program that makes the starting weights: its steps, and that it goes on where it was stopped."""
+"""The program that makes the starting weights: many styles at once, and that it goes on where it was stopped."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from impasto.learning.config import Precision
-from impasto.learning.features import load_loss_network
+from impasto.learning.module import StyleModule
 from impasto.style_file import load_style
-from impasto.transformer import TransformerNet
+from impasto.transformer import InstanceNorm, TransformerNet
 from scripts import train_base
 
-TINY = ("budget.image_size=32", "budget.batch_size=1", "data.generated=1")
+TINY = ("budget.image_size=32", "data.generated=1", "precision=fp32")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["train_base.py", *words, "--width=4", "--inner=2", "--device=cpu", *TINY])
+    monkeypatch.setattr(sys, "argv", ["train_base.py", *words, "--width=4", "--styles=3", "--device=cpu", *TINY])
     assert train_base.main() == 0
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_base, "SAVE_EVERY", 4)
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "precision").write_text("fp32")
-    run(monkeypatch, f"--work={tmp_path / 'whole'}", f"--output={whole}", "--outer=11")
+    run(monkeypatch, f"--work={tmp_path / 'whole'}", f"--output={whole}", "--steps=7")
 
-    def stop(work: Path, base: TransformerNet, *, task: int, loss: float) -> None:
-        save(work, base, task=task, loss=loss)
+    def stop(*arguments: Any, **named: Any) -> None:
+        save(*arguments, **named)
         raise KeyboardInterrupt
 
     save = train_base.save_state
     monkeypatch.setattr(train_base, "save_state", stop)
     with pytest.raises(KeyboardInterrupt):
-        run(monkeypatch, f"--work={tmp_path / 'parts'}", f"--output={parts}", "--outer=11")
+        run(monkeypatch, f"--work={tmp_path / 'parts'}", f"--output={parts}", "--steps=7")
     assert not parts.exists()
     monkeypatch.setattr(train_base, "save_state", save)
-    run(monkeypatch, f"--work={tmp_path / 'parts'}", f"--output={parts}", "--outer=11")
+    run(monkeypatch, f"--work={tmp_path / 'parts'}", f"--output={parts}", "--steps=7")
     ours, theirs = (load_style(path).network.state_dict() for path in (parts, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_style_is_drawn_by_its_seed_and_begins_at_the_base(
-    slim_weights: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def lessons(monkeypatch: pytest.MonkeyPatch) -> list[StyleModule]:
+    monkeypatch.setattr(sys, "argv", ["train_base.py", "--width=4", "--styles=3", *TINY])
+    arguments = train_base.parse_arguments()
+    config = train_base.read_config(arguments)
+    pictures = [torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(number)) for number in range(2)]
+    return train_base.make_lessons(config, TransformerNet(4), train_base.draw_styles(pictures, arguments))
+
+
+def test_every_style_is_another_one(lessons: list[StyleModule]) -> None:
+    grams = [lesson.judge[1].style_grams["relu1_2"] for lesson in lessons]
+    assert not any(torch.equal(one, other) for one, other in zip(grams, grams[1:] + grams[:1], strict=True))
+
+
+def test_a_step_moves_the_shared_convolutions_and_the_norms_of_the_style_drawn(
+    lessons: list[StyleModule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["train_base.py", "--width=4", *TINY])
     config = train_base.read_config(train_base.parse_arguments())
-    base, network = TransformerNet(4), load_loss_network(weights=slim_weights)
-    pictures = [torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))]
-    first, again, other = (train_base.new_task(config, base, pictures, network, seed=seed) for seed in (1, 1, 2))
-    grams = [module.judge[1].style_grams["relu1_2"] for module in (first, again, other)]
-    assert torch.equal(grams[0], grams[1])
-    assert not torch.equal(grams[0], grams[2])
-    batch = [torch.rand(1, 3, 32, 32)] * 2
-    train_base.learn(first, batch, rate=1e-3, precision=Precision.fp32)
-    learned = first.transformer.state_dict()
-    assert not torch.equal(learned["layers.0.conv.weight"], base.state_dict()["layers.0.conv.weight"])
-    for name, value in again.transformer.state_dict().items():
-        assert torch.equal(value, base.state_dict()[name])
+    optimizer = train_base.make_optimizer(config, lessons[0].transformer, lessons)
+    before = [[each.clone() for each in train_base.norms_of(lesson.transformer)] for lesson in lessons]
+    first = lessons[0].transformer.get_parameter("layers.0.conv.weight").clone()
+    loss = train_base.learn(lessons, optimizer, torch.rand(1, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    assert loss > 0
+    convolutions = [[m.weight for m in lesson.transformer.modules() if isinstance(m, nn.Conv2d)] for lesson in lessons]
+    assert all(one is other for one, other in zip(convolutions[0], convolutions[2], strict=True))
+    assert not torch.equal(convolutions[1][0], first)
+    drawn = int(torch.randint(3, (), generator=torch.Generator().manual_seed(0)))
+    for number, (lesson, old) in enumerate(zip(lessons, before, strict=True)):
+        moved = [not torch.equal(a, b) for a, b in zip(train_base.norms_of(lesson.transformer), old, strict=True)]
+        assert all(moved) if number == drawn else not any(moved)
 
 
-def test_the_base_moves_a_part_of_the_way() -> None:
-    base, learned = TransformerNet(4), TransformerNet(4)
-    before = [value.detach().clone() for value in base.parameters()]
-    train_base.move(base, learned, part=0.25)
-    for moved, old, new in zip(base.parameters(), before, learned.parameters(), strict=True):
-        torch.testing.assert_close(moved, 0.75 * old + 0.25 * new)
+def test_a_step_whose_numbers_break_is_left_out(lessons: list[StyleModule]) -> None:
+    config = train_base.read_config(train_base.parse_arguments())
+    optimizer = train_base.make_optimizer(config, lessons[0].transformer, lessons)
+    before = {name: value.clone() for name, value in lessons[0].transformer.state_dict().items()}
+    broken = torch.full((1, 3, 32, 32), torch.inf)
+    train_base.learn(lessons, optimizer, broken, generator=torch.Generator().manual_seed(0))
+    for name, value in lessons[0].transformer.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
-def test_it_moves_all_the_way_at_first_and_a_tenth_in_the_end() -> None:
-    parts = [train_base.part_of_the_way(task, 30) for task in range(31)]
-    assert parts[:11] == [1.0] * 11
-    assert parts == sorted(parts, reverse=True)
-    assert parts[-1] == pytest.approx(0.1)
+def test_the_base_has_the_shared_convolutions_and_the_mean_of_the_norms(
+    lessons: list[StyleModule],
+) -> None:
+    for number, lesson in enumerate(lessons):
+        for each in train_base.norms_of(lesson.transformer):
+            each.data.fill_(number)
+    base = train_base.mean_of(lessons)
+    for layer in base.modules():
+        if isinstance(layer, InstanceNorm):
+            assert torch.equal(layer.weight, torch.ones_like(layer.weight))
+    shared = lessons[0].transformer.get_parameter("layers.1.conv.weight")
+    assert torch.equal(base.get_parameter("layers.1.conv.weight"), shared)
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    factors = [train_base.rate_factor(step, 1000) for step in range(1001)]
+    assert factors[0] == pytest.approx(1 / 30)
+    assert max(factors) > 0.99
+    assert factors[30:] == sorted(factors[30:], reverse=True)
+    assert factors[-1] == 0
 
 
 def test_an_unknown_style_to_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""One training step: the transformer paints a batch of photos, the loss network judges it, Adam moves the weights."""
+"""One training step: the transformer paints a batch of photos, the loss network judges it, Muon moves the weights."""
 
 import copy
 import math
@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from impasto.learning.features import LossNetwork
 from impasto.learning.losses import LossTerms, PerceptualLoss
+from impasto.learning.muon import Muon
 from impasto.learning.stability import Disturbance
 from impasto.transformer import TransformerNet
 
@@ -39,7 +40,7 @@ class StyleModule(LightningModule):
 
     Batches are images (N, 3, H, W) in [0, 1]. A step whose loss or gradient is not finite changes nothing; ``broken``
     then says what was wrong with it, and ``faults``, counted by others, lower the learning rate. A checkpoint holds the
-    two networks, Adam's state, the faults and ``metadata``, but never the loss network.
+    two networks, the optimizer's state, the faults and ``metadata``, but never the loss network.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class StyleModule(LightningModule):
         warm_up: int = 0,
         decay: bool = True,
         average: float = 0.99,
+        optimizer: type[torch.optim.Adam] = Muon,
         amsgrad: bool = False,
         clip: float | None = 1.0,
         stability: float = 0.0,
@@ -67,7 +69,7 @@ class StyleModule(LightningModule):
         self.judge = (loss_network, loss)
         self.steps, self.learning_rate, self.warm_up, self.decay = steps, learning_rate, warm_up, decay
         self.small_steps = small_steps
-        self.average_decay, self.amsgrad = average, amsgrad
+        self.average_decay, self.optimizer, self.amsgrad = average, optimizer, amsgrad
         self.longest_gradient = clip if clip is not None else math.inf
         self.stability, self.seed = stability, seed
         self.metadata = metadata if metadata is not None else {}
@@ -133,12 +135,16 @@ class StyleModule(LightningModule):
         self._optimizer_before = checkpoint["optimizer_states"][0]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return Adam and its schedule, stepped after every batch, as they were in the checkpoint to go on from."""
-        optimizer = torch.optim.Adam(self.transformer.parameters(), lr=self.learning_rate, amsgrad=self.amsgrad)
+        """Return the optimizer and its schedule, stepped after every batch, as in the checkpoint to go on from."""
+        optimizer = self.new_optimizer()
         if self._optimizer_before:
             optimizer.load_state_dict(self._optimizer_before)
         schedule = LambdaLR(optimizer, self.rate_factor, last_epoch=self.steps_before - 1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def new_optimizer(self) -> torch.optim.Adam:
+        """Return the optimizer of the transformer's weights, without a past."""
+        return self.optimizer(self.transformer.parameters(), lr=self.learning_rate, amsgrad=self.amsgrad)
 
     def rate_factor(self, step: int) -> float:
         """Return what the learning rate is multiplied by: a linear warm-up, then with ``decay`` a cosine to 0.
@@ -172,7 +178,7 @@ class StyleModule(LightningModule):
             torch.nn.utils.clip_grads_with_norm_(parameters, self.longest_gradient, norm)
         else:
             self.broken = self._describe_fault(norm)
-            optimizer.zero_grad()  # Adam leaves alone what has no gradient
+            optimizer.zero_grad()  # what has no gradient is left alone
 
     def _describe_fault(self, norm: Tensor) -> str:
         weights = self._weights("train")

@@ -166,7 +166,7 @@ def check_same(run_dir: Path, *, began: Mapping[str, Any], now: Mapping[str, Any
 
 
 def check_fits(run_dir: Path, earlier: Mapping[str, Any], module: StyleModule) -> None:
-    """Raise ValueError unless the weights, Adam's state and the last good state are those of such a module."""
+    """Raise ValueError unless the weights, the optimizer's state and the last good state are those of such a module."""
     try:
         fits = _has_form_of(module, earlier)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
@@ -182,10 +182,10 @@ def _has_form_of(module: StyleModule, earlier: Mapping[str, Any]) -> bool:
     Faults(**earlier["faults"])
     ours = {key: value.shape for key, value in module.state_dict().items()}
     theirs = {key: value.shape for key, value in earlier["state_dict"].items()}
-    (adam,) = earlier["optimizer_states"]
+    (optimizer,) = earlier["optimizer_states"]
     shapes = [each.shape for each in module.transformer.parameters()]
-    states = [(shapes[number], value.shape) for number, state in adam["state"].items() for value in state.values()]
-    (group,) = adam["param_groups"]
+    states = [(shapes[number], value.shape) for number, state in optimizer["state"].items() for value in state.values()]
+    (group,) = optimizer["param_groups"]
     changing = [each.shape for each in module.parameters()]
     return (
         ours == theirs

@@ -10,7 +10,7 @@ from impasto.learning.module import Faults, StyleModule
 
 
 class Snapshot:
-    """A copy of all that a step changes: weights, Adam's state, the count of faults and the number of steps taken.
+    """A copy of all that a step changes: weights, optimizer, the count of faults and the number of steps taken.
 
     The copies stay where the tensors are, and are taken into the same memory again. ``tensors`` may be those of an
     earlier snapshot.
@@ -38,7 +38,7 @@ class Snapshot:
             count_steps_from(trainer, step)
 
     def put_back_tensors(self, trainer: Trainer, module: StyleModule) -> None:
-        """Bring back the weights and Adam's state alone."""
+        """Bring back the weights and the optimizer's state alone."""
         if len(self.tensors) < len(_what_changes(trainer, module)):
             trainer.optimizers[0].state.clear()  # there was none before the first step
         _copy(self.tensors, to=_what_changes(trainer, module))
@@ -52,7 +52,7 @@ def _what_changes(trainer: Trainer, module: StyleModule) -> list[Tensor]:
 
 def _copy(tensors: Sequence[Tensor], *, to: Sequence[Tensor]) -> None:
     with torch.no_grad():
-        # Adam counts its steps on the CPU, wherever the weights are; in one place many are copied at once.
+        # The optimizer counts its steps on the CPU, wherever the weights are; in one place many are copied at once.
         for device in {tensor.device for tensor in to}:
             pairs = [(ours, theirs) for ours, theirs in zip(to, tensors, strict=True) if ours.device == device]
             torch._foreach_copy_([ours for ours, _ in pairs], [theirs for _, theirs in pairs])

@@ -23,11 +23,20 @@ from impasto.files import NO_SPACE, leave_disk_errors_to_the_main_thread, writte
 from impasto.images import read_image, resize, to_float, write_image
 from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, Throughput
-from impasto.learning.config import BudgetConfig, Precision, TrainConfig, style_picture, to_seconds, to_yaml
+from impasto.learning.config import (
+    BudgetConfig,
+    OptimizerName,
+    Precision,
+    TrainConfig,
+    style_picture,
+    to_seconds,
+    to_yaml,
+)
 from impasto.learning.faults import GuardNumbers
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import PerceptualLoss, gram_matrix
 from impasto.learning.module import StyleModule
+from impasto.learning.muon import Muon
 from impasto.learning.photos import PhotoDataModule
 from impasto.learning.provenance import gather_facts, make_metadata
 from impasto.learning.run_folder import (
@@ -49,6 +58,7 @@ LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
     Precision.fp32: "32-true",
     Precision.bf16: "bf16-mixed",
 }
+OPTIMIZERS = {OptimizerName.muon: Muon, OptimizerName.adam: torch.optim.Adam}
 LOG_EVERY = 10
 """Steps between two rows of TensorBoard's curves."""
 
@@ -230,6 +240,7 @@ def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
         warm_up=budget.warm_up,
         decay=budget.decay,
         average=budget.average,
+        optimizer=OPTIMIZERS[budget.optimizer],
         amsgrad=budget.amsgrad,
         clip=budget.clip,
         stability=config.loss.stability,
@@ -383,7 +394,7 @@ def time_step(module: StyleModule, batch: Tensor, precision: Precision) -> float
     """Return the seconds of one training step, the second of two; a copy of the module takes them."""
     module = copy.deepcopy(module)
     module.judge_to(batch.device)
-    optimizer = torch.optim.Adam(module.transformer.parameters(), lr=module.learning_rate)
+    optimizer = module.new_optimizer()
     seconds = 0.0
     for _ in range(2):
         began = time.perf_counter()

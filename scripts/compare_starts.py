@@ -1,11 +1,12 @@
-"""Shows what starting from weights that can paint is worth: the judge's loss by steps, from each start.
+"""Shows what starting from weights that can paint is worth: the judge's loss by seconds of training, from each start.
 
     python -m scripts.compare_starts --photos PHOTOS --weights vgg16_features.pth --plot docs/starts.png
 
-Each style is trained once for every start and number of steps, each time with the whole schedule of that many steps,
-as a user would who has no time for more. Runs that are there already are not trained again. The full VGG-16 judges
-paintings of photos never trained on, on the scale ``loss=balanced``. The plot needs matplotlib
-(``pip install 'impasto[plots]'``).
+Each style is trained once for every start and number of steps (``--scratch-steps`` from scratch), each time with the
+whole schedule of that many steps, as a user would who has no time for more. Runs that are there already are not trained
+again. The full VGG-16 judges paintings of photos never trained on, on the scale ``loss=balanced``. Seconds are those of
+one small and one large step, the medians of several timed after all trainings, times their numbers. The plot needs
+matplotlib (``pip install 'impasto[plots]'``).
 """
 
 import argparse
@@ -14,17 +15,24 @@ import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from statistics import median
 
 import torch
+from hydra import compose, initialize_config_module
 from torch import Tensor
 from tqdm import tqdm
 
 from impasto.cli import main as impasto
+from impasto.learning.command import to_config
 from impasto.learning.features import LossNetwork, load_loss_network
+from impasto.learning.training import choose_precision, make_module, random_batch, time_step
+from impasto.transformer import find_device
 from scripts.evaluate import UNCHANGED, judge, read_photos, summarise
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 LINES = ("-", "--", ":", "-.")
+TIMED = 5
+"""Steps of each size."""
 
 Totals = dict[str, dict[int, float]]
 """The judge's total by start and steps."""
@@ -36,18 +44,40 @@ def main() -> int:
     network = load_loss_network(arguments.loss_network, weights=arguments.weights)
     network.to(memory_format=torch.channels_last)
     photos = read_photos(arguments.photos, count=arguments.count, size=256)
-    runs = list(product(arguments.styles, arguments.starts, arguments.steps))
     totals: dict[str, Totals] = {style: {start: {} for start in arguments.starts} for style in arguments.styles}
-    for style, start, steps in tqdm(runs, unit="run", disable=None):
-        run_dir = arguments.work / f"{style}_{start}_{steps}"
-        path = train(run_dir, style, start=start, steps=steps, options=arguments.options)
-        totals[style][start][steps] = total_of(path, photos, network)
-    print(as_table(totals))
+    for style, start in tqdm(list(product(arguments.styles, arguments.starts)), unit="start", disable=None):
+        for steps in steps_of(start, arguments):
+            run_dir = arguments.work / f"{style}_{start}_{steps}"
+            path = train(run_dir, style, start=start, steps=steps, options=arguments.options)
+            totals[style][start][steps] = total_of(path, photos, network)
+    per_step = time_steps(arguments.options)
+    print(as_table(totals, per_step))
     if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"photos": list(photos), "totals": totals}, indent=2))
+        report = {"photos": list(photos), "totals": totals, "seconds_per_step": per_step}
+        arguments.json.write_text(json.dumps(report, indent=2))
     if arguments.plot is not None:
-        draw(totals, arguments.plot)
+        draw(totals, arguments.plot, per_step=per_step)
     return 0
+
+
+def steps_of(start: str, arguments: argparse.Namespace) -> Sequence[int]:
+    """Return the numbers of steps for a start."""
+    steps: Sequence[int] = arguments.scratch_steps if start == "scratch" else arguments.steps
+    return steps
+
+
+def time_steps(options: Sequence[str]) -> float:
+    """Return the mean seconds of a step of the schedule: the medians of small and of large ones, by their shares."""
+    with initialize_config_module("impasto.configs", version_base="1.3"):
+        config = to_config(compose("train", list(options)))
+    budget, device = config.budget, find_device(config.device)
+    module = make_module(config, torch.rand(1, 3, 256, 256)).to(device)
+    precision, _ = choose_precision(config, module, device)
+    batches = [random_batch(budget, size, device) for size in (budget.small_size, budget.image_size)]
+    times = [[time_step(module, batch, precision) for batch in batches] for _ in range(TIMED)]
+    small, large = (median(column) for column in zip(*times, strict=True))
+    mean: float = budget.small_share * small + (1 - budget.small_share) * large
+    return mean
 
 
 def train(run_dir: Path, style: str, *, start: str, steps: int, options: Sequence[str]) -> Path:
@@ -71,17 +101,17 @@ def total_of(path: Path, photos: dict[str, Tensor], network: LossNetwork) -> flo
     return total
 
 
-def as_table(totals: dict[str, Totals]) -> str:
-    """Return the totals as text, a row for each style and start."""
-    first = next(iter(next(iter(totals.values())).values()))
-    lines = [f"{'style':16} {'start':16} {' '.join(f'{steps:>8}' for steps in first)}  steps"]
+def as_table(totals: dict[str, Totals], per_step: float) -> str:
+    """Return the totals as text, a line for each training."""
+    lines = [f"{'style':16} {'start':16} {'steps':>6} {'seconds':>8} {'total':>8}"]
     for style, starts in totals.items():
         for start, by_steps in starts.items():
-            lines.append(f"{style:16} {start:16} {' '.join(f'{total:8.3f}' for total in by_steps.values())}")
+            for steps, total in by_steps.items():
+                lines.append(f"{style:16} {start:16} {steps:6} {steps * per_step:8.0f} {total:8.3f}")
     return "\n".join(lines)
 
 
-def draw(totals: dict[str, Totals], path: Path) -> None:
+def draw(totals: dict[str, Totals], path: Path, *, per_step: float) -> None:
     """Write the plot: one colour for each style, one kind of line for each start."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - not everybody has it
 
@@ -89,8 +119,9 @@ def draw(totals: dict[str, Totals], path: Path) -> None:
     axes = figure.subplots()
     for (style, starts), colour in zip(totals.items(), COLOURS, strict=False):
         for (start, by_steps), line in zip(starts.items(), LINES, strict=False):
-            axes.plot(list(by_steps), list(by_steps.values()), f"o{line}", color=colour, label=f"{style}, from {start}")
-    axes.set(xlabel="steps of training (2 photos of 256 px)", ylabel="content + style + tv, judged by VGG-16")
+            seconds = [steps * per_step for steps in by_steps]
+            axes.plot(seconds, list(by_steps.values()), f"o{line}", color=colour, label=f"{style}, from {start}")
+    axes.set(xlabel="seconds of training", ylabel="content + style + tv, judged by VGG-16")
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -101,11 +132,12 @@ def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     styles = ("mosaic", "ink_hatching", "watercolour")  # not among the pictures that base was made with
-    starts, steps = ("base", "weeping_woman", "scratch"), (75, 225, 450, 900)
+    starts, steps, scratch = ("base", "scratch"), (125, 250, 500), (500, 1000, 2000)
     parser.add_argument("options", nargs="*", help="options of train.py, for example data=folder data.root=DIR")
     parser.add_argument("--styles", nargs="+", default=styles, help=f"default: {' '.join(styles)}")
     parser.add_argument("--starts", nargs="+", default=starts, help=f"values of init; default: {' '.join(starts)}")
-    parser.add_argument("--steps", type=int, nargs="+", default=steps, help="default: 75 225 450 900")
+    parser.add_argument("--steps", type=int, nargs="+", default=steps, help="default: 125 250 500")
+    parser.add_argument("--scratch-steps", type=int, nargs="+", default=scratch, help="default: 500 1000 2000")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
     parser.add_argument("--count", type=int, default=16, help="photos to judge by (default: 16)")
     parser.add_argument("--loss-network", default="vgg16", help="the judge (default: vgg16)")

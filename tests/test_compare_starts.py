@@ -17,10 +17,12 @@ def words(tmp_path: Path, slim_weights: Path) -> list[str]:
     (tmp_path / "photos").mkdir()
     Image.effect_noise((260, 270), 60).convert("RGB").save(tmp_path / "photos" / "noise.png")
     options = [word for word in TINY if not word.startswith("budget.")]
-    options += ["budget.image_size=32", "budget.batch_size=1", f"loss_network.weights={slim_weights}"]
+    options += ["budget.image_size=32", "budget.small_size=32", "budget.batch_size=1"]
+    options += [f"loss_network.weights={slim_weights}"]
     paths = ["--work", str(tmp_path), "--json", str(tmp_path / "totals.json"), "--plot", str(tmp_path / "plot.png")]
     judge = ["--photos", str(tmp_path / "photos"), "--loss-network", "vgg16_slim"]
-    return [*options, "--styles", "mosaic", "--starts", "base", "scratch", "--steps", "1", "2", *judge, *paths]
+    steps = ["--steps", "1", "--scratch-steps", "1", "2"]
+    return [*options, "--styles", "mosaic", "--starts", "base", "scratch", *steps, *judge, *paths]
 
 
 def test_every_start_is_trained_once_and_judged(
@@ -29,10 +31,12 @@ def test_every_start_is_trained_once_and_judged(
     monkeypatch.setattr(sys, "argv", ["compare_starts.py", *words])
     assert compare_starts.main() == 0
     totals = json.loads((tmp_path / "totals.json").read_text())["totals"]["mosaic"]
-    assert {(start, *by_steps) for start, by_steps in totals.items()} == {("base", "1", "2"), ("scratch", "1", "2")}
+    assert {(start, *by_steps) for start, by_steps in totals.items()} == {("base", "1"), ("scratch", "1", "2")}
     assert totals["scratch"]["2"] != totals["scratch"]["1"]
-    last = [f"{total:8.3f}" for total in totals["scratch"].values()]
-    assert capsys.readouterr().out.splitlines()[-1] == f"{'mosaic':16} {'scratch':16} {' '.join(last)}"
+    seconds = json.loads((tmp_path / "totals.json").read_text())["seconds_per_step"]
+    last = f"{'mosaic':16} {'scratch':16} {2:6} {2 * seconds:8.0f} {totals['scratch']['2']:8.3f}"
+    assert capsys.readouterr().out.splitlines()[-1] == last
+    assert 0 < seconds < 60
     assert load_style(tmp_path / "mosaic_scratch_2").metadata["init"] == "scratch"
     with Image.open(tmp_path / "plot.png") as plot:
         assert plot.size == (770, 462)

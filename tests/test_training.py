@@ -304,6 +304,7 @@ class TestStart:
     def test_a_width_without_base_weights(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
         assert train("init=base", "budget.steps=1") == 0
         assert ", from scratch (there is no base of this width)\n" in capsys.readouterr().out
+        assert load_style(Path("runs/weeping_woman")).metadata["init"] == "scratch"
 
     def test_a_style_of_another_width(self, train: Train, style_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert train(f"init={style_path}", "network.width=8") == 2

@@ -21,15 +21,15 @@ from impasto.learning.run_folder import FINGERPRINT, Facts
 from impasto.style_file import FORMAT_VERSION
 
 
-def make_metadata(config: TrainConfig) -> dict[str, Any]:
-    """Return the plain facts that travel with a style."""
+def make_metadata(config: TrainConfig, *, began_at: Path | None) -> dict[str, Any]:
+    """Return the plain facts that travel with a style, which began at other weights or at random ones."""
     return {
         "format_version": FORMAT_VERSION,
         "style": config.style.name,
         "credit": config.style.credit,
         "licence": config.style.licence,
         "width": config.network.width,
-        "init": Path(config.init).name,  # not where it lies on this machine
+        "init": Path(config.init).name if began_at is not None else "scratch",  # not where it lies on this machine
         "loss_network": config.loss_network.name,
         "loss": config.loss.scaling.value,
         "content_weight": config.loss.content_weight,

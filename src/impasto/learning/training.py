@@ -245,7 +245,7 @@ def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
         clip=budget.clip,
         stability=config.loss.stability,
         seed=config.seed,
-        metadata=make_metadata(config),
+        metadata=make_metadata(config, began_at=starting_weights(config)),
     )
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -55,7 +56,7 @@ def samples(dataset: PhotoCrops) -> Tensor:
 
 
 def contents(cache: Path) -> list[Path]:
-    return sorted(cache.glob("??/*.pixels"))
+    return sorted(cache.glob("??/[!.]*.pixels"))
 
 
 def garble(path: Path) -> None:
@@ -139,13 +140,14 @@ class TestSamples:
         assert torch.equal(samples(crops(*moved)), plain)
 
     def test_of_another_size_have_photos_of_their_own(self, root: Path, kept: Path) -> None:
-        samples(crops(root, kept))
-        assert torch.equal(samples(crops(root, kept, size=8)), samples(crops(root, size=8)))
+        plain = {size: samples(crops(root, size=size)) for size in (SIZE, 8)}
+        for size in plain:
+            samples(crops(root, kept, size=size))
         assert len(contents(kept)) == 10
         for path in files_of(root):
             garble(path)
-        samples(crops(root, kept))
-        samples(crops(root, kept, size=8))
+        for size, expected in plain.items():
+            assert torch.equal(samples(crops(root, kept, size=size)), expected)
 
 
 class TestPhotos:
@@ -179,7 +181,7 @@ class TestPhotos:
             samples(dataset)
             skipped.append(dataset.skipped)
         assert skipped[0] == skipped[1]
-        assert list(skipped[0]) == files[:2] or list(skipped[0]) == files[1::-1]
+        assert skipped[0].keys() == set(files[:2])
 
 
 class TestDamage:
@@ -200,22 +202,22 @@ class TestDamage:
 
     @workers_may_fork
     def test_of_a_kill_in_the_midst_leaves_nothing_that_is_half_done(self, root: Path, kept: Path) -> None:
-        for number in range(300):
+        for number in range(80):
             pixels = np.random.default_rng(number).integers(0, 256, (48, 48, 3), np.uint8)
             Image.fromarray(pixels).save(root / f"{number}.png")
-        plain = torch.stack([crops(root)[number] for number in range(320)])
+        plain = torch.stack([crops(root)[number] for number in range(85)])
         process = begin(fill, root, kept)
-        while len(contents(kept)) < 25:
+        while len(contents(kept)) < 15:
             assert process.is_alive()
-            time.sleep(0.001)
+            time.sleep(0.01)
         process.kill()
         process.join()
-        assert len(contents(kept)) < 305, "or it was over before the kill"
-        for path in files_of(root)[:250]:
+        assert len(contents(kept)) < 85, "or it was over before the kill"
+        for path in files_of(root):
             if kept_of(root, kept, path) is not None:
                 garble(path)
         dataset = crops(root, kept)
-        assert torch.equal(torch.stack([dataset[number] for number in range(320)]), plain)
+        assert torch.equal(torch.stack([dataset[number] for number in range(85)]), plain)
         assert dataset.skipped == {}
 
     def test_of_a_kill_is_tidied_up_but_not_what_another_is_writing(self, root: Path, kept: Path) -> None:
@@ -294,11 +296,11 @@ class TestOtherFolders:
 def test_a_folder_that_cannot_be_written_any_more_is_told_once(
     root: Path, kept: Path, caplog: pytest.LogCaptureFixture, workers: int
 ) -> None:
-    open_cache(kept, photos=root, at_least=1)
-    for number in range(256):
-        (kept / f"{number:02x}").write_text("a file where a folder should be")
     module = PhotoDataModule(source="folder", root=root, cache=kept, image_size=SIZE, batch_size=2, workers=workers)
     module.setup("fit")
+    for number in range(256):  # each worker finds it out by itself
+        shutil.rmtree(kept / f"{number:02x}", ignore_errors=True)
+        (kept / f"{number:02x}").write_text("a file where a folder should be")
     assert module.describe().endswith(f"; decoded ones kept in {kept}")
     batches = [module.on_before_batch_transfer(batch, 0) for batch in islice(module.train_dataloader(), 8)]
     plain = PhotoDataModule(source="folder", root=root, image_size=SIZE, batch_size=2)

@@ -17,7 +17,9 @@ command from its start to its end on one small picture; then a folder of JPEG fi
 alone takes for as many.
 
 Photos: crops a second by number of loader workers, with nothing else to do, from a folder of as many JPEG files as COCO
-has and of its sizes (or ``--folder``), and how long it takes until the first batch is there.
+has and of its sizes (or ``--folder``), and how long it takes until the first batch is there. With ``--cache DIR`` as
+many loaders that read decoded photos from there take turns with those; what the rounds need is written beforehand.
+``--memory 0`` is a folder far larger than the memory that decoded photos are kept in.
 """
 
 import argparse
@@ -425,12 +427,32 @@ def make_photos(folder: Path, *, count: int) -> None:
         photograph.resize((width, height), box=part).save(path, quality=90)
 
 
-def open_photos(folder: Path, *, workers: int, size: int, batch: int) -> tuple[Iterator[Any], float]:
+@dataclass(frozen=True)
+class Loading:
+    """How photos are read: by so many loader workers, and from decoded ones in ``cache`` if there is one."""
+
+    workers: int
+    cache: Path | None
+
+    def describe(self) -> str:
+        """Return it in words."""
+        return f"{self.workers} workers{' with decoded photos on disk' if self.cache is not None else ''}"
+
+
+def open_photos(folder: Path, loading: Loading, *, size: int, batch: int, memory: int) -> tuple[Iterator[Any], float]:
     """Return batches of a folder's photos as training gets them, and the seconds until the first was there."""
 
     def begin() -> Iterator[Any]:
-        data = PhotoDataModule(source="folder", root=folder, image_size=size, batch_size=batch, workers=workers)
+        data = PhotoDataModule(
+            source="folder",
+            root=folder,
+            cache=loading.cache,
+            image_size=size,
+            batch_size=batch,
+            workers=loading.workers,
+        )
         data.setup("fit")
+        data.crops.memory = min(memory, data.crops.memory)
         batches = iter(data.train_dataloader())
         next(batches)
         return batches
@@ -446,23 +468,43 @@ def report_photos(arguments: argparse.Namespace) -> dict[str, Any]:
         if folder is None:
             folder = Path(name)
             make_photos(folder, count=arguments.count)
+        loadings = [Loading(workers, cache) for workers in arguments.workers for cache in caches(arguments)]
         opened = {
-            workers: open_photos(folder, workers=workers, size=arguments.size, batch=arguments.batch)
-            for workers in arguments.workers
+            loading: open_photos(
+                folder, loading, size=arguments.size, batch=arguments.batch, memory=arguments.memory * 2**20
+            )
+            for loading in loadings
         }
         batches = max(1, arguments.crops // arguments.batch)
-        rates: dict[int, list[float]] = {workers: [] for workers in opened}
+        rates: dict[Loading, list[float]] = {loading: [] for loading in opened}
+        if arguments.cache is not None:
+            fill_cache(folder, loadings[-1], arguments)
         for _ in range(arguments.rounds):
-            for workers, (loader, _) in opened.items():
+            for loading, (loader, _) in opened.items():
                 seconds = timed(lambda loader: [next(loader) for _ in range(batches)], loader)
-                rates[workers].append(batches * arguments.batch / seconds)
+                rates[loading].append(batches * arguments.batch / seconds)
     figures = []
-    for workers, (_, first) in opened.items():
-        rate = spread(rates[workers])
-        print(f"{workers} workers: {rate.median:.0f} crops a second ({rate.least:.0f} to {rate.most:.0f})", end="")
-        print(f", the first batch after {first:.1f} s")
-        figures.append({"workers": workers, "crops_per_second": asdict(rate), "first_batch_seconds": first})
+    for loading, (_, first) in opened.items():
+        rate = spread(rates[loading])
+        print(f"{loading.describe()}: {rate.median:.0f} crops a second", end="")
+        print(f" ({rate.least:.0f} to {rate.most:.0f}), the first batch after {first:.1f} s")
+        cached = loading.cache is not None
+        figures.append({"workers": loading.workers, "cache": cached, "crops_per_second": asdict(rate)})
+        figures[-1]["first_batch_seconds"] = first
     return {"photos": figures}
+
+
+def caches(arguments: argparse.Namespace) -> list[Path | None]:
+    """Return where decoded photos are kept, for each way that is timed."""
+    return [None] if arguments.cache is None else [None, arguments.cache]
+
+
+def fill_cache(folder: Path, loading: Loading, arguments: argparse.Namespace) -> None:
+    """Write the decoded photos that the rounds will need, and print how fast."""
+    loader, _ = open_photos(folder, loading, size=arguments.size, batch=arguments.batch, memory=0)
+    batches = arguments.rounds * max(1, arguments.crops // arguments.batch)
+    seconds = timed(lambda: [next(loader) for _ in range(batches)])
+    print(f"writing them: {batches * arguments.batch / seconds:.0f} crops a second")
 
 
 # ---- the command ------------------------------------------------------------------------------------------------
@@ -540,6 +582,8 @@ def parse_arguments() -> argparse.Namespace:
     stylize.add_argument("--threads", type=int, default=2, help="on a CPU")
     photos.add_argument("--folder", type=Path, help="of photos (default: one is made)")
     photos.add_argument("--count", type=int, default=118_287, help="files in the folder made (default: as COCO has)")
+    photos.add_argument("--cache", type=Path, metavar="DIR", help="also with decoded photos kept in this folder")
+    photos.add_argument("--memory", type=int, default=1024, help="MiB for decoded photos, of each process")
     photos.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     photos.add_argument("--size", type=int, default=256, help="side of the crops in px")
     photos.add_argument("--batch", type=int, default=4)

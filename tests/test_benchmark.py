@@ -55,7 +55,25 @@ def test_its_figures_of_photos(
         rate = figures["crops_per_second"]
         assert 0 < rate["least"] <= rate["median"] <= rate["most"]
         assert figures["first_batch_seconds"] > 0
-    assert f"{report[1]['crops_per_second']['median']:.0f} crops a second" in capsys.readouterr().out
+    assert f"1 workers: {report[1]['crops_per_second']['median']:.0f} crops a second" in capsys.readouterr().out
+
+
+def test_its_figures_of_photos_that_are_kept_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept"
+    words = ["photos", "--count=20", "--size=32", "--workers", "0", "--crops=20", "--rounds=1", "--memory=0"]
+    monkeypatch.setattr(
+        sys, "argv", ["benchmark.py", *words, "--cache", str(kept), "--json", f"{tmp_path}/report.json"]
+    )
+    assert benchmark.main() == 0
+    assert len(list(kept.glob("*/*.pixels"))) == 20
+    report = json.loads((tmp_path / "report.json").read_text())["photos"]
+    assert [(figures["workers"], figures["cache"]) for figures in report] == [(0, False), (0, True)]
+    writing, plain, cached = capsys.readouterr().out.splitlines()
+    assert writing.startswith("writing them: ")
+    assert plain.startswith(f"0 workers: {report[0]['crops_per_second']['median']:.0f} crops a second (")
+    assert cached.startswith("0 workers with decoded photos on disk: ")
 
 
 def test_photos_made_have_the_sizes_of_coco(tmp_path: Path) -> None:

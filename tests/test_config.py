@@ -280,6 +280,11 @@ WRONG = [
         "data.root=photos",
         "data=samples takes no data.root, got 'photos': use data=folder to train on a folder",
     ),
+    ("data.cache=kept", "data=samples takes no data.cache, got 'kept': its few photos are kept in memory"),
+    (
+        "data=folder data.root=photos data.cache=",
+        "expected data.cache=DIR, got nothing after '=': name a folder for decoded photos, or null",
+    ),
     (
         "style=mosaic,watercolour",
         "Ambiguous value for argument 'style=mosaic,watercolour': {}".format(

@@ -129,6 +129,50 @@ class TestTraining:
         assert disk.names("run") == ["config.yaml", "events.out.tfevents", "last.ckpt", "mine.safetensors"]
         assert load_style(disk.seen / "run" / "last.ckpt").metadata["steps"] == 1
 
+    @of_kilobytes(1500)
+    def test_no_decoded_photos_are_kept_where_little_would_be_left(
+        self, disk: Disk, tmp_path: Path, slim_weights: Path
+    ) -> None:
+        done = self.train(disk, slim_weights, "budget.steps=2", "data.cache=disk/kept", f"run_dir={tmp_path / 'run'}")
+        assert done.returncode == 0, done.stderr
+        assert [line for line in done.stderr.splitlines() if "decoded" in line] == [
+            (
+                "decoded photos are no longer written into 'disk/kept' (less than 1 GiB would be free): "
+                "those not in it are decoded again whenever they do not fit in memory"
+            )
+        ]
+        assert disk.names("kept") == ["photo_cache.txt"]
+
+
+KEEP = """
+from pathlib import Path
+from impasto.learning.photo_cache import PhotoCache
+from impasto.learning.photos import PhotoCrops
+cache = PhotoCache(Path("disk/kept"), photos=Path("photos"), at_least=96, spare=0)
+crops = PhotoCrops(sorted(Path("photos").iterdir()), size=32, seed=0, cache=cache)
+plain = PhotoCrops(sorted(Path("photos").iterdir()), size=32, seed=0)
+for number in range(20):
+    assert (crops[number] == plain[number]).all()
+print(crops.trouble)
+"""
+
+
+@of_kilobytes(60)
+def test_decoded_photos_that_have_room_are_kept_whole(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(9):  # 12 KB each when decoded
+        pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+    (disk.seen / "kept").mkdir()
+    done = disk.run(sys.executable, "-c", KEEP)
+    assert done.stdout == (
+        "decoded photos are no longer written into 'disk/kept' (No space left on device): "
+        "those not in it are decoded again whenever they do not fit in memory\n"
+    ), done.stderr
+    sizes = [path.stat().st_size for path in (disk.seen / "kept").rglob("*") if path.is_file()]
+    assert 1 <= len(sizes) < 9
+    assert set(sizes) == {40 + 3 * 64 * 64}
+
 
 def in_one_process(disk: Disk, commands: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
     done = disk.run(sys.executable, "-c", RUN_ALL, given=json.dumps(commands))

@@ -361,7 +361,7 @@ class TestBrokenPhotos:
         shown = {int(dataset[number][0, 0, 0]) for number in range(40)}
         assert shown == {0, 1, 2, 3}
         assert dataset.skipped == {bad: broken_reason(bad)}
-        batch, news = dataset.batch([dataset[0], dataset[1]])
+        batch, news, _ = dataset.batch([dataset[0], dataset[1]])
         assert torch.equal(batch, torch.stack([dataset[0], dataset[1]]))
         assert news == {bad: broken_reason(bad)}
         assert dataset.take_news() == {}

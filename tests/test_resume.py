@@ -169,7 +169,8 @@ class TestMoreSteps:
         Path("photos").rename("moved photos")
         Path("style.png").rename("moved.png")
         whole.rename("moved run")
-        words = ("data.root=moved photos", "style.image=moved.png", "precision=auto", "save_every=2min", "resume=true")
+        words = ["data.root=moved photos", "style.image=moved.png", "precision=auto", "save_every=2min", "resume=true"]
+        words += ["data.cache=kept photos"]
         try:
             assert train("moved run", *words) == 0
         finally:

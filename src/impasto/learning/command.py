@@ -22,7 +22,7 @@ from impasto.learning.config import ConfigError, TrainConfig, option_names, vali
 
 ConfigStore.instance().store(name="schema", node=TrainConfig)
 
-_PATHS = ("style.image", "style.name", "data.root", "loss_network.weights", "init", "run_dir")
+_PATHS = ("style.image", "style.name", "data.root", "data.cache", "loss_network.weights", "init", "run_dir")
 """Options whose value is taken to the letter, so that a path may hold spaces, brackets or commas."""
 
 _FLAGS = (

@@ -69,10 +69,14 @@ class StyleConfig:
 
 @dataclass
 class DataConfig:
-    """The photos; ``generated`` and ``generated_share`` belong to ``samples``, ``root`` to the other sources."""
+    """The photos; ``generated`` and ``generated_share`` belong to ``samples``, ``root`` and ``cache`` to the others.
+
+    ``cache`` is a folder where decoded photos are kept for later runs.
+    """
 
     source: Source = Source.samples
     root: str | None = None
+    cache: str | None = None
     workers: int = 0
     generated: int = 48
     generated_share: float = 0.5
@@ -240,6 +244,10 @@ def _check_name(name: str) -> None:
 def _check_data(data: DataConfig) -> None:
     if data.source is Source.samples and data.root is not None:
         raise ConfigError(f"data=samples takes no data.root, got {data.root!r}: use data=folder to train on a folder")
+    if data.source is Source.samples and data.cache is not None:
+        raise ConfigError(f"data=samples takes no data.cache, got {data.cache!r}: its few photos are kept in memory")
+    if data.cache == "":
+        raise ConfigError("expected data.cache=DIR, got nothing after '=': name a folder for decoded photos, or null")
     if data.source is not Source.samples and data.root in (None, ""):
         raise ConfigError(f"expected data.root=DIR with data={data.source.value}, got none: name the folder of photos")
 
@@ -307,7 +315,7 @@ def option_names(schema: type = TrainConfig, prefix: str = "") -> list[str]:
 
 
 _MAY_CHANGE = {
-    *("budget.steps", "data.workers", "device", "max_time", "resume", "run_dir", "save_every"),
+    *("budget.steps", "data.cache", "data.workers", "device", "max_time", "resume", "run_dir", "save_every"),
     *("style.credit", "style.licence"),
     # Where these are read may change, what is read may not: the run compares that itself.
     *("data.root", "loss_network.weights", "precision", "style.image"),

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from impasto.images import read_pixels, to_float
 from impasto.learning.generated_photos import dead_leaves
+from impasto.learning.photo_cache import PhotoCache, open_cache, state_of
 from impasto.photo_folder import UNREADABLE, PhotoError, find_photos
 
 SAMPLES = ("astronaut.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg")
@@ -50,8 +51,9 @@ EXPOSED_SHARE = 0.25
 NAMED = 5
 """Skipped photos that are named while training goes on; all are named in the list at its end."""
 
-Batch = tuple[Tensor, dict[Path, str]]
-"""Samples, uint8 (N, 3, size, size), and why photos that were tried for them and not before cannot be read."""
+Batch = tuple[Tensor, dict[Path, str], str | None]
+"""Samples, uint8 (N, 3, size, size), why photos that were tried for them and not before cannot be read, and why the
+cache is no longer written."""
 
 _PROBED = 16  # photos read before it is judged whether most are bad
 _log = logging.getLogger(__name__)
@@ -142,7 +144,7 @@ class PhotoCrops(Dataset[Tensor]):
     Photos are visited in shuffled rounds. A crop's side is drawn evenly over the orders of size, between ``size`` and
     three times that or the photo's short side; small photos are enlarged. Half the crops are mirrored;
     ``exposed_share`` of them are darker or brighter. The first ``small_samples`` have ``small_size``, not ``size``.
-    Decoded photos stay in memory up to ``memory`` bytes.
+    Decoded photos are kept in ``cache``; without one, or where it cannot take them, in memory up to ``memory`` bytes.
 
     Raises:
         PhotoError: there are neither files nor generated pictures.
@@ -160,6 +162,7 @@ class PhotoCrops(Dataset[Tensor]):
         small_size: int = 0,
         small_samples: int = 0,
         memory: int = 2**30,
+        cache: PhotoCache | None = None,
     ) -> None:
         if not files and not generated:
             raise PhotoError(
@@ -167,7 +170,7 @@ class PhotoCrops(Dataset[Tensor]):
                 "raise data.generated, or lower data.generated_share"
             )
         self.files, self.generated = list(files), list(generated)
-        self.size, self.seed, self.memory = size, seed, memory
+        self.size, self.seed, self.memory, self.cache = size, seed, memory, cache
         self.exposed_share = exposed_share
         self.small_size, self.small_samples = small_size, small_samples
         self.generated_share = 0.0 if not generated else generated_share if files else 1.0
@@ -189,7 +192,12 @@ class PhotoCrops(Dataset[Tensor]):
 
     def batch(self, samples: list[Tensor]) -> Batch:
         """Return samples as one batch, with what was found out since the last one: each loader worker has its own."""
-        return default_collate(samples), self.take_news()
+        return default_collate(samples), self.take_news(), self.trouble
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the cache is no longer written, if it is not."""
+        return self.cache.trouble if self.cache is not None else None
 
     def take_news(self) -> dict[Path, str]:
         """Return why photos cannot be read that were found out since this was last asked."""
@@ -244,7 +252,7 @@ class PhotoCrops(Dataset[Tensor]):
         if path in self.skipped:
             return None
         try:
-            pixels = _shrink(read_pixels(path, at_least=LARGEST_CROP * self.size), LARGEST_CROP * self.size)
+            pixels = self._load(path)
         except UNREADABLE as error:
             self.skipped[path] = self._news[path] = str(error)
             self._sound.discard(path)
@@ -252,6 +260,21 @@ class PhotoCrops(Dataset[Tensor]):
             return None
         self._sound.add(path)
         self._check_most()
+        return pixels
+
+    def _load(self, path: Path) -> Tensor:
+        """Return the pixels of a photo, as they were kept or decoded now; what is decoded is kept where there is room.
+
+        Raises:
+            ValueError, OSError: the photo cannot be read.
+        """
+        if self.cache is not None and (kept := self.cache.read(path)) is not None:
+            return kept
+        state = state_of(path)  # beforehand: the photo may be replaced while it is decoded
+        limit = LARGEST_CROP * self.size
+        pixels = _shrink(read_pixels(path, at_least=limit), limit)
+        if self.cache is not None and self.cache.keep(path, pixels, of=state):
+            return pixels
         if self.memory >= pixels.numel():
             self.memory -= pixels.numel()
             self._decoded[path] = pixels
@@ -333,9 +356,9 @@ class EndlessSampler(Sampler[int]):
 class PhotoDataModule(LightningDataModule):
     """Batches (N, 3, size, size) in [0, 1] for training, and fixed held-out photos for validation and previews.
 
-    ``source`` is ``samples``, ``folder`` or ``coco``; the last two need ``root``. ``start`` is the sample number to
-    begin with; the first ``small_steps`` batches are of ``small_size``. ``skipped`` holds why photos could not be read
-    so far, by their name within ``root``.
+    ``source`` is ``samples``, ``folder`` or ``coco``; the last two need ``root``, and keep decoded photos in the folder
+    ``cache`` if there is one. ``start`` is the sample number to begin with; the first ``small_steps`` batches are of
+    ``small_size``. ``skipped`` holds why photos could not be read so far, by their name within ``root``.
     """
 
     def __init__(
@@ -343,6 +366,7 @@ class PhotoDataModule(LightningDataModule):
         *,
         source: str,
         root: Path | None = None,
+        cache: Path | None = None,
         image_size: int = 256,
         batch_size: int = 4,
         seed: int = 0,
@@ -354,11 +378,12 @@ class PhotoDataModule(LightningDataModule):
         start: int = 0,
     ) -> None:
         super().__init__()
-        self.source, self.root, self.seed = source, root, seed
+        self.source, self.root, self.cache, self.seed = source, root, cache, seed
         self.image_size, self.batch_size, self.workers = image_size, batch_size, workers
         self.generated, self.generated_share, self.start = generated, generated_share, start
         self.small_size, self.small_steps = small_size, small_steps
         self.skipped: dict[str, str] = {}
+        self._troubled = False
         self.crops: PhotoCrops
         self.held_out: list[Path]
         self._centres: list[Tensor]
@@ -382,11 +407,12 @@ class PhotoDataModule(LightningDataModule):
             exposed_share=EXPOSED_SHARE,
             small_size=self.small_size,
             small_samples=self.small_steps * self.batch_size,
+            cache=self._open_cache(),
         )
         self.crops.probe()
         # A photo that cannot be read cannot be a preview either.
         self.held_out = [path for path in self.held_out if self.crops.is_sound(path)] or self.crops.some_sound()
-        self._note(self.crops.take_news())
+        self._note(self.crops.take_news(), self.crops.trouble)
         # Read now: they may be gone when the training ends.
         self._centres = [self._centre(path) for path in self.held_out]
 
@@ -397,6 +423,11 @@ class PhotoDataModule(LightningDataModule):
             raise PhotoError(f"expected a folder for the source {self.source!r}, got none: name it with data.root=DIR")
         find = {"folder": folder_photos, "coco": coco_photos}[self.source]
         return find(self.root, seed=self.seed)
+
+    def _open_cache(self) -> PhotoCache | None:
+        if self.cache is None or self.root is None:
+            return None
+        return open_cache(self.cache, photos=self.root, at_least=LARGEST_CROP * self.image_size)
 
     def _centre(self, path: Path) -> Tensor:
         return centre_crop(read_pixels(path, at_least=self.image_size), self.image_size)
@@ -419,15 +450,18 @@ class PhotoDataModule(LightningDataModule):
         return DataLoader(self._centres, batch_size=self.batch_size)  # type: ignore[arg-type]
 
     def on_before_batch_transfer(self, batch: Batch | Tensor, dataloader_idx: int) -> Tensor:
-        """Return the samples alone; which photos could not be read for them is noted in ``skipped``."""
+        """Return the samples alone; what could not be read for them is noted in ``skipped``."""
         del dataloader_idx
         if isinstance(batch, Tensor):
             return batch
-        samples, skipped = batch
-        self._note(skipped)
+        samples, skipped, trouble = batch
+        self._note(skipped, trouble)
         return samples
 
-    def _note(self, skipped: Mapping[Path, str]) -> None:
+    def _note(self, skipped: Mapping[Path, str], trouble: str | None) -> None:
+        if trouble is not None and not self._troubled:  # every loader worker says it, and again with every batch
+            self._troubled = True
+            _log.warning("%s", trouble)
         for path, reason in skipped.items():
             if (name := self._name(path)) in self.skipped:
                 continue
@@ -484,7 +518,8 @@ class PhotoDataModule(LightningDataModule):
         kept = _count(len(self.held_out), "photograph") + " held out"
         if set(self.held_out) & set(files):
             kept = "none could be held out, so validation uses one of them"
-        return f"{' and '.join(parts)}; {kept}"
+        cache = f"; decoded ones kept in {self.cache}" if self.crops.cache is not None else ""
+        return f"{' and '.join(parts)}; {kept}{cache}"
 
 
 def _count(number: int, noun: str) -> str:

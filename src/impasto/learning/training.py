@@ -142,7 +142,7 @@ def train(config: TrainConfig) -> TrainingResult:
 
     Raises:
         ValueError, FileNotFoundError: a picture, folder or weights file that cannot be used, nothing to resume, or
-            another training in the run folder; nothing is written then.
+            another training in the run folder; nothing is written then but decoded photos, into ``data.cache``.
         Stopped: a signal, the time limit or an error in the midst of it, after the state was saved.
     """
     began = time.perf_counter()
@@ -209,6 +209,7 @@ def make_photos(config: TrainConfig) -> PhotoDataModule:
     photos = PhotoDataModule(
         source=data.source.value,
         root=Path(data.root).expanduser() if data.root is not None else None,
+        cache=Path(data.cache).expanduser() if data.cache is not None else None,
         image_size=budget.image_size,
         batch_size=budget.batch_size,
         seed=config.seed,

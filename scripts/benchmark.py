@@ -4,12 +4,16 @@
     python scripts/benchmark.py stylize
     python scripts/benchmark.py photos
     python scripts/benchmark.py stylize --device cuda --picture 1920 1080 --pictures 200
+    python scripts/benchmark.py train --alone --batch 1 4 16 32 --size 128 256 512 1024 --micro-batch-size all 1
     python scripts/benchmark.py train --width 32 --loss-network vgg16 --batch 1 4 --size 256 512 --json report.json
 
 The plain step: a transformer of width 32 and the full VGG-16, both float32 and eager; photo and painting both go
 through VGG up to relu4_3; Gram matrices by ``bmm`` with autograd's own backward; Adam. The two take turns in one
 process, at the same batch and image size, on the same photos. Weights are random: they do not change the time. With
-``--alone`` ours is timed without it: for a table of what grows with what.
+``--alone`` ours is timed without it: for a table of what grows with what, the smallest cases first. What would not fit
+the free memory, by the memory of the cases before it, is passed over in one line; at the end comes, for every size, the
+largest batch within 8, 24 and 80 GB (10^9 bytes) that was measured, and what a line through the smallest and the
+largest batch says: that is no measurement.
 
 Painting: one picture of 8 bits in memory, and what comes out of 8 bits, with the network of ours at each width (with
 ``--onnx`` as an ONNX file as well) and the plain one (width 32, float32, eager, nn.InstanceNorm2d), in turns; then the
@@ -32,13 +36,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from hydra import compose, initialize_config_module
 from PIL import Image
@@ -49,6 +56,7 @@ from impasto.images import to_float
 from impasto.learning.command import to_config
 from impasto.learning.config import Precision, TrainConfig
 from impasto.learning.features import PRETRAINED, VGG_CHANNELS, LossNetwork, load_loss_network
+from impasto.learning.memory import is_out_of_memory
 from impasto.learning.module import StyleModule
 from impasto.learning.photos import PhotoDataModule, sample_photos
 from impasto.learning.training import choose_precision, make_loss, take_step
@@ -70,12 +78,15 @@ COCO_SIZES = ((640, 480), (640, 427), (480, 640), (640, 426), (500, 375), (427, 
 DIFFERENT = 500
 """Of the files made are different: to decode, all are as costly as if all were."""
 
+MEMORIES = (8, 24, 80)
+"""GB of cards and machines."""
+
 Step = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed; ``precision`` is that of our step, the plain one is float32."""
+    """What is timed; ``precision`` and ``micro_batch_size`` are those of our step, the plain one has neither."""
 
     batch: int
     size: int
@@ -83,6 +94,17 @@ class Case:
     loss_network: str
     precision: str
     device: str
+    micro_batch_size: int | None = None
+
+    @property
+    def pixels(self) -> int:
+        """How many are painted at a time."""
+        return self.size**2 * (self.batch if self.micro_batch_size is None else min(self.batch, self.micro_batch_size))
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What cases share whose memory grows along one line with their pixels."""
+        return self.width, self.loss_network, self.micro_batch_size, self.device
 
 
 @dataclass(frozen=True)
@@ -159,7 +181,14 @@ def our_module(case: Case) -> StyleModule:
     network = load_loss_network() if case.loss_network == "vgg16_slim" else random_vgg16()
     network.to(memory_format=torch.channels_last)
     loss = make_loss(read_config(case), network, torch.rand(1, 3, 384, 384))
-    module = StyleModule(TransformerNet(case.width), network, loss, steps=1000, learning_rate=1e-3).to(device)
+    module = StyleModule(
+        TransformerNet(case.width),
+        network,
+        loss,
+        steps=1000,
+        learning_rate=1e-3,
+        micro_batch_size=case.micro_batch_size,
+    ).to(device)
     module.judge_to(device)
     return module
 
@@ -168,6 +197,7 @@ def read_config(case: Case) -> TrainConfig:
     """Return the options of ``train.py`` for a case."""
     words = [f"budget.batch_size={case.batch}", f"budget.image_size={case.size}", f"network.width={case.width}"]
     words += [f"loss_network={case.loss_network}", f"precision={case.precision}", f"device={case.device}"]
+    words += [f"budget.micro_batch_size={'null' if case.micro_batch_size is None else case.micro_batch_size}"]
     with initialize_config_module("impasto.configs", version_base="1.3"):
         return to_config(compose("train", words))
 
@@ -197,12 +227,18 @@ def random_photos(case: Case) -> Tensor:
 
 
 def peak_mib(make: Callable[[Case], Step], case: Case) -> float:
-    """Return the peak memory of two steps: of a process of their own on the CPU, of torch's allocator on a GPU."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak_here, (make, case))
+    """Return the peak memory of two steps: of a process of their own on the CPU, of torch's allocator on a GPU.
+
+    Raises:
+        BrokenProcessPool, MemoryError, RuntimeError: the memory did not suffice.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak_here, make, case).result()
 
 
 def _peak_here(make: Callable[[Case], Step], case: Case) -> float:
+    if sys.platform == "linux":
+        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, this process is to end and no other
     step, photos = make(case), random_photos(case)
     for _ in range(2):
         step(photos)
@@ -523,22 +559,75 @@ def main() -> int:
 
 def report_train(arguments: argparse.Namespace) -> dict[str, Any]:
     """Print one row for every combination asked for, and return the timings."""
-    timings = []
-    print(f"{'batch':>5} {'size':>5} {'width':>5} {'loss network':12} {'prec':5} {'s/step':>7} {'images/s':>8}", end="")
+    timings: list[Timing] = []
+    print(f"{'batch':>5} {'micro':>5} {'size':>5} {'width':>5} {'loss network':12} {'prec':5}", end="")
+    print(f" {'s/step':>7} {'images/s':>8}", end="")
     print(f" {'MiB':>6}", end="\n" if arguments.alone else f" {'plain s':>8} {'plain MiB':>9} {'ratio':>6}  spread\n")
-    for case in tqdm(list(cases(arguments)), unit="case", disable=None):
-        timings.append(measure(case, rounds=arguments.rounds, alone=arguments.alone))
-        tqdm.write(as_row(timings[-1]))
+    for case in tqdm(cases(arguments), unit="case", disable=None):
+        lack = find_lack(case, timings)
+        if lack is None:
+            try:
+                timings.append(measure(choose(case), rounds=arguments.rounds, alone=arguments.alone))
+            except (BrokenProcessPool, MemoryError, RuntimeError) as error:
+                if not (isinstance(error, BrokenProcessPool) or is_out_of_memory(error)):
+                    raise
+                lack = "did not fit the memory"
+        tqdm.write(as_row(timings[-1]) if lack is None else f"{begin_row(case)} {lack}")
+    print(*describe_largest(timings), sep="\n")
     return {"timings": [asdict(timing) for timing in timings]}
 
 
 def cases(arguments: argparse.Namespace) -> Sequence[Case]:
-    """Return every combination of the options, with a precision that was tried where it is ``auto``."""
+    """Return every combination of the options, those of the fewest pixels first."""
     device = str(find_device(arguments.device))
     combinations = itertools.product(
         arguments.batch, arguments.size, arguments.width, arguments.loss_network, arguments.precision
     )
-    return [choose(Case(*combination, device=device)) for combination in combinations]
+    found = [Case(*each, device, size) for each in combinations for size in arguments.micro_batch_size]
+    return sorted(found, key=lambda case: (case.pixels, case.batch))
+
+
+def find_lack(case: Case, timings: Sequence[Timing]) -> str | None:
+    """Return why a case is better not tried: by those before it, it needs more than nine tenths of the free memory."""
+    peaks = sorted((each.case.pixels, worst_mib(each)) for each in timings if each.case.kind == case.kind)
+    free = torch.cuda.mem_get_info()[0] if case.device == "cuda" else psutil.virtual_memory().available
+    if len({pixels for pixels, _ in peaks}) < 2:
+        return None
+    expected = along_line(peaks[0], peaks[-1], case.pixels)
+    if expected < 0.9 * free / 2**20:
+        return None
+    return f"not tried: {expected:.0f} MiB expected, {free / 2**20:.0f} MiB free"
+
+
+def worst_mib(timing: Timing) -> float:
+    """Return the peak memory of the larger of the steps."""
+    return max(timing.peak_mib, timing.plain.peak_mib if timing.plain is not None else 0)
+
+
+def along_line(first: tuple[float, float], last: tuple[float, float], x: float) -> float:
+    """Return the y that belongs to x on the line through two points."""
+    return first[1] + (last[1] - first[1]) / (last[0] - first[0]) * (x - first[0])
+
+
+def describe_largest(timings: Sequence[Timing]) -> Iterator[str]:
+    """Yield a line for all cases but for their batches: the largest batch within each memory."""
+    groups: dict[Case, list[tuple[float, float]]] = {}
+    for timing in timings:
+        groups.setdefault(replace(timing.case, batch=0), []).append((timing.peak_mib, timing.case.batch))
+    for case, peaks in sorted(groups.items(), key=lambda group: group[0].size):
+        peaks.sort(key=lambda peak: peak[1])
+        found = [f"{memory} GB: {_largest(peaks, memory * 1e9 / 2**20)}" for memory in MEMORIES]
+        micro = f", {case.micro_batch_size} at a time" if case.micro_batch_size is not None else ""
+        yield f"{case.size} px, width {case.width}, {case.loss_network}, {case.precision}{micro}: {'; '.join(found)}"
+
+
+def _largest(peaks: Sequence[tuple[float, float]], memory: float) -> str:
+    """Return the largest batch of (peak MiB, batch) whose peak is within the memory, and the one that a line tells."""
+    measured = max((batch for peak, batch in peaks if peak <= memory), default=None)
+    text = f"{measured:.0f} measured" if measured is not None else "none of the measured"
+    if len(peaks) < 2 or peaks[-1][0] <= peaks[0][0]:
+        return text
+    return f"{text}, about {max(0, int(along_line(peaks[0], peaks[-1], memory)))} by a line"
 
 
 def choose(case: Case) -> Case:
@@ -551,15 +640,23 @@ def choose(case: Case) -> Case:
 
 def as_row(timing: Timing) -> str:
     """Return one line of the table."""
-    case, plain = timing.case, timing.plain
-    row = (
-        f"{case.batch:5} {case.size:5} {case.width:5} {case.loss_network:12} {case.precision:5} {timing.seconds:7.3f} "
-        f"{timing.images_per_second:8.1f} {timing.peak_mib:6.0f}"
-    )
+    plain = timing.plain
+    row = f"{begin_row(timing.case)} {timing.seconds:7.3f} {timing.images_per_second:8.1f} {timing.peak_mib:6.0f}"
     if plain is not None:
         least, most = plain.spread
         row += f" {plain.seconds:8.2f} {plain.peak_mib:9.0f} {plain.ratio:6.2f}  {least:.2f} to {most:.2f}"
     return row
+
+
+def begin_row(case: Case) -> str:
+    """Return the columns that tell the case."""
+    micro = case.micro_batch_size if case.micro_batch_size is not None else "all"
+    return f"{case.batch:5} {micro:>5} {case.size:5} {case.width:5} {case.loss_network:12} {case.precision:5}"
+
+
+def count_or_all(word: str) -> int | None:
+    """Return a number of photos, or None for all of a batch."""
+    return None if word == "all" else int(word)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -572,6 +669,9 @@ def parse_arguments() -> argparse.Namespace:
     train.add_argument("--width", type=int, nargs="+", default=[16], help="of our transformer; the plain one's is 32")
     train.add_argument("--loss-network", nargs="+", default=["vgg16_slim"], choices=["vgg16_slim", "vgg16"])
     train.add_argument("--precision", nargs="+", default=["auto"], choices=[each.value for each in Precision])
+    train.add_argument(
+        "--micro-batch-size", type=count_or_all, nargs="+", default=[None], help="photos at a time, or all"
+    )
     train.add_argument("--device", default="auto")
     train.add_argument("--alone", action="store_true", help="without the plain step")
     stylize.add_argument("--picture", type=int, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))

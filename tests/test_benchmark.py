@@ -1,9 +1,12 @@
 """The benchmark: its plain step computes the same losses, and its figures belong together."""
 
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -40,6 +43,46 @@ def test_ours_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert [timing["case"]["batch"] for timing in timings] == [1, 2]
     assert all(timing["plain"] is None for timing in timings)
     assert "plain" not in capsys.readouterr().out
+
+
+def timing(batch: int, peak_mib: float, *, size: int = 256) -> benchmark.Timing:
+    case = benchmark.Case(batch, size, 16, "vgg16_slim", "fp32", "cpu")
+    return benchmark.Timing(case, seconds=1.0, images_per_second=batch, peak_mib=peak_mib, plain=None)
+
+
+class TestGrowth:
+    def test_what_is_sure_not_to_fit_is_not_tried(self) -> None:
+        free = psutil.virtual_memory().available / 2**20
+        measured = [timing(1, 1000.0), timing(2, 1100.0)]
+        assert benchmark.find_lack(timing(3, 0).case, measured) is None
+        lack = benchmark.find_lack(timing(2 + int(free / 100), 0).case, measured)
+        assert lack is not None
+        assert re.fullmatch(r"not tried: \d+ MiB expected, \d+ MiB free", lack)
+
+    def test_nothing_is_expected_of_one_case_or_of_cases_of_another_kind(self) -> None:
+        large = timing(10**6, 0).case
+        other = [timing(1, 1000.0), timing(2, 1100.0)]
+        assert benchmark.find_lack(large, other[:1]) is None
+        assert benchmark.find_lack(replace(large, width=32), other) is None
+
+    def test_the_largest_batch_that_was_measured_and_the_one_that_a_line_tells(self) -> None:
+        measured = [timing(1, 1000.0), timing(4, 1300.0), timing(101, 11_000.0), timing(1, 9_000.0, size=1024)]
+        assert list(benchmark.describe_largest(measured)) == [
+            (
+                "256 px, width 16, vgg16_slim, fp32: 8 GB: 4 measured, about 67 by a line; "
+                "24 GB: 101 measured, about 219 by a line; 80 GB: 101 measured, about 753 by a line"
+            ),
+            "1024 px, width 16, vgg16_slim, fp32: 8 GB: none of the measured; 24 GB: 1 measured; 80 GB: 1 measured",
+        ]
+
+    def test_a_few_photos_at_a_time(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["train", "--batch=3", "--micro-batch-size", "1", "all", "--size=32", "--width=4", "--precision=fp32"]
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", *words, "--device=cpu", "--rounds=1", "--alone"])
+        assert benchmark.main() == 0
+        _, few, whole, *largest = capsys.readouterr().out.splitlines()
+        assert [row.split()[:3] for row in (few, whole)] == [["3", "1", "32"], ["3", "all", "32"]]
+        assert re.fullmatch(r"32 px, .*fp32, 1 at a time: 8 GB: 3 measured; 24 GB: .*", largest[0])
+        assert re.fullmatch(r"32 px, .*fp32: 8 GB: 3 measured; 24 GB: .*", largest[1])
 
 
 def test_its_figures_of_photos(

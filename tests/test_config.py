@@ -151,7 +151,7 @@ def numbers(schema: type = TrainConfig, prefix: str = "") -> set[str]:
     for each in fields(schema):
         if isinstance(each.type, type) and is_dataclass(each.type):
             found |= numbers(each.type, f"{prefix}{each.name}.")
-        elif each.type in (int, float, float | None):
+        elif each.type in (int, float, int | None, float | None):
             found.add(prefix + each.name)
     return found
 
@@ -178,7 +178,7 @@ class TestSmallSteps:
 
 class TestSchema:
     def test_every_number_has_a_range(self) -> None:
-        checked_apart = {"budget.learning_rate", "budget.average", "budget.clip"}
+        checked_apart = {"budget.learning_rate", "budget.average", "budget.clip", "budget.micro_batch_size"}
         assert numbers() == room._AT_LEAST.keys() | room._AT_MOST.keys() | checked_apart
         assert numbers() <= set(option_names())
 
@@ -255,6 +255,10 @@ WRONG = [
     ("budget.learning_rate=0", "expected budget.learning_rate between 0 and 1, got 0.0"),
     ("budget.learning_rate=nan", "expected budget.learning_rate between 0 and 1, got nan"),
     ("budget.average=1", "expected budget.average of 0 or more and below 1, got 1.0"),
+    (
+        "budget.micro_batch_size=0",
+        "expected budget.micro_batch_size of 1 or more, or null for the whole batch, got 0",
+    ),
     ("budget.clip=0", "expected budget.clip above 0, or null for none, got 0.0"),
     ("loss.content_layers={relu3_3:0}", LAYERS.format("content_layers", "{'relu3_3': 0.0}")),
     ("loss.content_layers={relu3_3:nan}", LAYERS.format("content_layers", "{'relu3_3': nan}")),

@@ -2,6 +2,8 @@
 
 import copy
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from impasto.learning.faults import find_broken_layer
 from impasto.learning.features import LossNetwork
-from impasto.learning.losses import PerceptualLoss, gram_matrix
+from impasto.learning.losses import PerceptualLoss, Scaling, gram_matrix
 from impasto.learning.module import StyleModule
 from impasto.style_file import load_style
 from impasto.transformer import TransformerNet
 
+ROOT = Path(__file__).parents[1]
 CONTENT, STYLE = "relu2_1", "relu1_1"
-
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -36,7 +39,9 @@ def make_loss_network() -> LossNetwork:
     return network
 
 
-def make_module(metadata: dict[str, Any] | None = None, *, steps: int = 20, **options: Any) -> StyleModule:
+def make_module(
+    metadata: dict[str, Any] | None = None, *, steps: int = 20, scaling: Scaling = "balanced", **options: Any
+) -> StyleModule:
     loss_network = make_loss_network()
     style = (torch.arange(32) // 4 % 2).float().expand(1, 3, 32, 32)
     loss = PerceptualLoss(
@@ -46,7 +51,7 @@ def make_module(metadata: dict[str, Any] | None = None, *, steps: int = 20, **op
         content_weight=0.5,
         style_weight=2.0,
         tv_weight=0.25,
-        scaling="balanced",
+        scaling=scaling,
     )
     torch.manual_seed(0)
     options = {"learning_rate": 3e-3, "decay": False, **options}
@@ -158,6 +163,110 @@ class TestStep:
         assert logged["val/loss"] == pytest.approx(terms.total.item())
         assert logged["val/style_unweighted"] == pytest.approx(terms.style.item())
         assert logged["val/content"] == pytest.approx(0.5 * terms.content.item())
+
+
+def unlike_photos(count: int) -> Tensor:
+    """Photos (N, 3, 32, 32), each darker than the one before: balanced content is divided by the size of them all."""
+    images = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return images * torch.linspace(1, 0.2, count)[:, None, None, None]
+
+
+def losses_and_gradient(module: StyleModule, photos: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """The terms of a step, and a third of its gradient."""
+    terms = module.step_terms(photos)
+    (terms.total / 3).backward()  # type: ignore[no-untyped-call]
+    gradients = [parameter.grad for parameter in module.transformer.parameters() if parameter.grad is not None]
+    return [value.detach() for value in vars(terms).values()], gradients
+
+
+class TestMicroBatches:
+    @pytest.mark.parametrize("scaling", ["balanced", "paper", "gatys"])
+    @pytest.mark.parametrize("size", [1, 2, 3, 4])
+    @pytest.mark.parametrize("stability", [0.0, 5.0])
+    def test_losses_and_gradient_are_those_of_the_whole_batch(
+        self, scaling: Scaling, size: int, stability: float
+    ) -> None:
+        photos = unlike_photos(5)
+        whole = losses_and_gradient(make_module(scaling=scaling, stability=stability), photos)
+        parts = losses_and_gradient(make_module(scaling=scaling, stability=stability, micro_batch_size=size), photos)
+        assert len(parts[1]) == len(list(TransformerNet(4).parameters()))
+        torch.testing.assert_close(parts[0], whole[0], rtol=1e-5, atol=0)
+        # Where there is no gradient, as of a bias before a normalisation, there is rounding.
+        rounding = 1e-6 * float(torch.nn.utils.get_total_norm(whole[1]))
+        torch.testing.assert_close(parts[1], whole[1], rtol=1e-4, atol=rounding)
+
+    def test_the_mean_of_the_parts_own_losses_would_be_another(self) -> None:
+        photos = unlike_photos(4)
+        module = make_module()
+        with torch.no_grad():
+            whole = module.step_terms(photos).content
+            parts = torch.stack([module.step_terms(part).content for part in torch.split(photos, 1)])
+        assert abs(parts.mean() - whole) > 0.005 * whole
+
+    @pytest.mark.parametrize("size", [5, 6, None])
+    def test_a_batch_that_is_no_larger_is_one(self, size: int | None) -> None:
+        photos = unlike_photos(5)
+        ours = losses_and_gradient(make_module(micro_batch_size=size), photos)
+        theirs = losses_and_gradient(make_module(), photos)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+    def test_in_bfloat16_too(self) -> None:
+        photos = unlike_photos(4)
+        with torch.autocast("cpu", torch.bfloat16):
+            whole = losses_and_gradient(make_module(), photos)
+            parts = losses_and_gradient(make_module(micro_batch_size=1), photos)
+        ours, theirs = (torch.cat([each.flatten() for each in gradients]) for _, gradients in (parts, whole))
+        assert (ours.dtype, theirs.dtype) == (torch.float32, torch.float32)
+        torch.testing.assert_close(parts[0], whole[0], rtol=1e-2, atol=0)
+        assert nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.999
+
+    def test_a_training_logs_and_learns_the_same(self) -> None:
+        photos = unlike_photos(5)
+        whole, parts = Watch(), Watch()
+        fit(make_module(), [photos] * 5, whole)
+        fit(make_module(micro_batch_size=2), [photos] * 5, parts)
+        # Adam makes steps of a gradient that is only rounding as long as of any other: they part slowly.
+        for rounding, ours, theirs in zip([1e-5, 0.01, 0.01, 0.01, 0.01], parts.logged, whole.logged, strict=True):
+            assert ours == pytest.approx(theirs, rel=rounding)
+
+    def test_a_broken_photo_breaks_the_whole_step(self) -> None:
+        broken = unlike_photos(3)
+        broken[2, 0, 3, 3] = math.nan
+        module = make_module(micro_batch_size=1)
+        before = copied(module.transformer)
+        fit(module, [broken])
+        assert module.broken == "the content loss is nan and the style loss is nan and the tv loss is nan"
+        assert_same(copied(module.transformer), before)
+        assert find_broken_layer(module, broken) == "the photos themselves"
+        with torch.no_grad():
+            module.transformer.get_parameter("layers.4.first.conv.weight")[0] = math.nan
+        assert find_broken_layer(module, unlike_photos(3)) == "layers.4.first.conv of the transformer"
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+    def test_memory_is_that_of_a_few_photos(self) -> None:
+        peaks = {size: peak_mib(size) for size in ("None", "2", "1")}
+        assert peaks["1"] < peaks["2"] < peaks["None"]
+        # Of twelve photos one is held, and of the others what they show to the loss network.
+        least = peak_mib("None", photos=1)
+        assert peaks["1"] - least < 0.3 * (peaks["None"] - least)
+
+
+PEAK = """
+import re, sys, torch
+from pathlib import Path
+from tests.test_module import make_module
+module = make_module(micro_batch_size={size})
+for _ in range(2):
+    module.step_terms(torch.rand({photos}, 3, 256, 256)).total.backward()
+print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def peak_mib(size: str, *, photos: int = 12) -> float:
+    """The peak memory of a process that takes two steps."""
+    code = PEAK.format(size=size, photos=photos)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return int(done.stdout) / 2**10
 
 
 class TestAverage:

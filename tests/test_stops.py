@@ -243,6 +243,29 @@ class TestCrashes:
         assert again.exitcode == 0, place.log
         assert place.steps() == 12
 
+    def test_memory_that_does_not_suffice_in_the_midst_is_one_line(self, place: Place) -> None:
+        words = place.words("save_every=1h", "budget.steps=12", "budget.batch_size=2")
+        process = place.server.Process(target=train_with, args=("Hunger", place.folder, words))
+        process.start()
+        process.join(PATIENCE)
+        assert process.exitcode == 2, place.log
+        assert "Traceback" not in place.log
+        assert place.log.splitlines()[-1] == (
+            "error: expected memory for a step with 2 photos of 32 px at a time, got too little: lower "
+            "budget.micro_batch_size, which changes no result, budget.batch_size or budget.image_size; "
+            "with resume=true it goes on after step 7"
+        )
+        again = place.start("budget.steps=12", "budget.batch_size=2", "budget.micro_batch_size=1", "resume=true")
+        again.join(PATIENCE)
+        assert again.exitcode == 0, place.log
+        assert place.steps() == 12
+
+
+class Hunger(Callback):
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 8:
+            torch.empty(2**46)  # more than any machine has: refused at once
+
 
 class Crash(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

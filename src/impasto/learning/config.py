@@ -118,11 +118,13 @@ class LossNetworkConfig:
 class BudgetConfig:
     """How long to train and how; sizes in px, the schedule in steps.
 
-    The first ``small_share`` of the steps see crops of ``small_size`` px, if that is less than ``image_size``.
+    The first ``small_share`` of the steps see crops of ``small_size`` px, if that is less than ``image_size``. Of a
+    batch ``micro_batch_size`` photos are painted and judged at a time, or all, and their gradients added.
     """
 
     steps: int = MISSING
     batch_size: int = MISSING
+    micro_batch_size: int | None = None
     image_size: int = MISSING
     small_size: int = 128
     small_share: float = 0.0
@@ -134,6 +136,11 @@ class BudgetConfig:
     amsgrad: bool = False
     clip: float | None = 1.0
     previews: int = MISSING
+
+    @property
+    def photos_at_once(self) -> int:
+        """How many photos are painted and judged at a time."""
+        return self.batch_size if self.micro_batch_size is None else min(self.batch_size, self.micro_batch_size)
 
     @property
     def small_steps(self) -> int:
@@ -229,6 +236,11 @@ def _check_rates(config: TrainConfig) -> None:
         raise ConfigError(f"expected budget.average of 0 or more and below 1, got {budget.average!r}")
     if budget.clip is not None and not budget.clip > 0:
         raise ConfigError(f"expected budget.clip above 0, or null for none, got {budget.clip!r}")
+    if budget.micro_batch_size is not None and not budget.micro_batch_size >= 1:
+        raise ConfigError(
+            "expected budget.micro_batch_size of 1 or more, or null for the whole batch, "
+            f"got {budget.micro_batch_size!r}"
+        )
     if not config.data.generated_share >= 0:
         raise ConfigError(f"expected data.generated_share of 0 or more, got {config.data.generated_share!r}")
 
@@ -315,8 +327,8 @@ def option_names(schema: type = TrainConfig, prefix: str = "") -> list[str]:
 
 
 _MAY_CHANGE = {
-    *("budget.steps", "data.cache", "data.workers", "device", "max_time", "resume", "run_dir", "save_every"),
-    *("style.credit", "style.licence"),
+    *("budget.steps", "budget.micro_batch_size", "data.cache", "data.workers", "device"),
+    *("max_time", "resume", "run_dir", "save_every", "style.credit", "style.licence"),
     # Where these are read may change, what is read may not: the run compares that itself.
     *("data.root", "loss_network.weights", "precision", "style.image"),
 }

@@ -160,12 +160,15 @@ class PerceptualLoss(nn.Module):
         content_features: Mapping[str, Tensor],
         *,
         style_features: Mapping[str, Tensor] | None = None,
+        content_sizes: Mapping[str, Tensor | float] | None = None,
     ) -> LossTerms:
         """Return the terms for stylized images (N, 3, H, W), their features, and those of the photos.
 
         ``style_features`` are compared with the style in place of ``features``: those of a part of the image.
+        ``content_sizes`` are those of the batch that these images are a part of.
         """
-        content = self._content(features, content_features)
+        sizes = self.content_sizes(content_features) if content_sizes is None else content_sizes
+        content = self._content(features, content_features, sizes)
         style = self._style(features if style_features is None else style_features)
         tv = total_variation(stylized)
         if self.scaling == "balanced":
@@ -173,16 +176,23 @@ class PerceptualLoss(nn.Module):
         total = self.content_weight * content + self.style_weight * style + self.tv_weight * tv
         return LossTerms(content, style, tv, total)
 
-    def _content(self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
-        losses = []
-        for name, weight in self.content_layers.items():
-            target = targets[name]
-            size: Tensor | float = 1.0
+    def content_sizes(self, targets: Mapping[str, Tensor]) -> dict[str, Tensor | float]:
+        """Return what each layer's content loss is divided by, a mean over the N photos."""
+        sizes: dict[str, Tensor | float] = dict.fromkeys(self.content_layers, 1.0)
+        for name in self.content_layers:
             if self.scaling == "balanced":
-                size = content_loss(target, target.new_zeros(()))
+                sizes[name] = content_loss(targets[name], targets[name].new_zeros(()))
             elif self.scaling == "gatys":
-                size = 2 / target[0].numel()
-            losses.append(weight * content_loss(features[name], target) / size)
+                sizes[name] = 2 / targets[name][0].numel()
+        return sizes
+
+    def _content(
+        self, features: Mapping[str, Tensor], targets: Mapping[str, Tensor], sizes: Mapping[str, Tensor | float]
+    ) -> Tensor:
+        losses = [
+            weight * content_loss(features[name], targets[name]) / sizes[name]
+            for name, weight in self.content_layers.items()
+        ]
         return self._combine(losses, self.content_layers)
 
     def _style(self, features: Mapping[str, Tensor]) -> Tensor:

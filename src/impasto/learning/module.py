@@ -2,7 +2,8 @@
 
 import copy
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -35,6 +36,28 @@ class StepTerms(LossTerms):
     stability: Tensor
 
 
+@dataclass(frozen=True)
+class ContentTarget:
+    """The features of photos by layer, and what each layer's content loss is divided by."""
+
+    features: Mapping[str, Tensor]
+    sizes: Mapping[str, Tensor | float]
+
+
+class _WithGradients(torch.autograd.Function):
+    """A total whose gradients by the weights are computed already: its backward hands them out."""
+
+    @staticmethod
+    def forward(ctx: Any, total: Tensor, gradients: list[Tensor], *weights: Tensor) -> Tensor:
+        del weights
+        ctx.gradients = gradients
+        return total.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(gradient * each for each in ctx.gradients)
+
+
 class StyleModule(LightningModule):
     """Trains ``transformer``; ``average`` is the running mean of its weights, which becomes the style file.
 
@@ -58,6 +81,7 @@ class StyleModule(LightningModule):
         optimizer: type[torch.optim.Adam] = Muon,
         amsgrad: bool = False,
         clip: float | None = 1.0,
+        micro_batch_size: int | None = None,
         stability: float = 0.0,
         seed: int = 0,
         metadata: dict[str, Any] | None = None,
@@ -71,6 +95,7 @@ class StyleModule(LightningModule):
         self.small_steps = small_steps
         self.average_decay, self.optimizer, self.amsgrad = average, optimizer, amsgrad
         self.longest_gradient = clip if clip is not None else math.inf
+        self.micro_batch_size = micro_batch_size
         self.stability, self.seed = stability, seed
         self.metadata = metadata if metadata is not None else {}
         self.faults = Faults()
@@ -97,23 +122,64 @@ class StyleModule(LightningModule):
         self._log_terms("val", self.loss_terms(batch, self(batch)), batch_size=len(batch))
 
     def step_terms(self, photos: Tensor) -> StepTerms:
-        """Return the losses of a step: with ``stability``, photos are painted beside a disturbed copy of them."""
-        if self.stability == 0:
-            return StepTerms(**vars(self.loss_terms(photos, self.transformer(photos))), stability=photos.new_zeros(()))
-        disturbance = Disturbance.draw(photos, seed=self.seed + self.global_step)
+        """Return the losses of a step: with ``stability``, photos are painted beside a disturbed copy of them.
+
+        Of more than ``micro_batch_size`` photos, as many at a time: the gradient of ``total`` is then computed here.
+        """
+        disturbance = Disturbance.draw(photos, seed=self.seed + self.global_step) if self.stability > 0 else None
+        if self.micro_batch_size is None or len(photos) <= self.micro_batch_size:
+            return self._terms_at_once(photos, disturbance)
+        weights = list(self.transformer.parameters())
+        sums, gradients = dict[str, Tensor](), [torch.zeros_like(weight) for weight in weights]
+        with torch.enable_grad():  # a diagnosis takes no gradients
+            for share, terms in self._micro_batches(photos, disturbance, size=self.micro_batch_size):
+                torch._foreach_add_(gradients, torch.autograd.grad(share * terms.total, weights))
+                sums = {name: sums.get(name, 0) + share * value.detach() for name, value in vars(terms).items()}
+        return StepTerms(**sums | {"total": _WithGradients.apply(sums["total"], gradients, *weights)})
+
+    def _micro_batches(
+        self, photos: Tensor, disturbance: Disturbance | None, *, size: int
+    ) -> Iterator[tuple[float, StepTerms]]:
+        """Yield the share of each part of a batch, and its losses: so weighted, they add up to those of the batch."""
+        parts = torch.split(photos, size)
+        disturbances: list[Disturbance | None] = [None] * len(parts)
+        if disturbance is not None:
+            disturbances = [replace(disturbance, noise=noise) for noise in torch.split(disturbance.noise, size)]
+        shares = [len(part) / len(photos) for part in parts]
+        targets = [self.content_target(part) for part in parts]
+        # Balanced content is divided by the size of the whole batch's features, not by that of each part's.
+        sizes = {
+            name: sum(share * target.sizes[name] for share, target in zip(shares, targets, strict=True))
+            for name in targets[0].sizes
+        }
+        for share, part, moved, target in zip(shares, parts, disturbances, targets, strict=True):
+            yield share, self._terms_at_once(part, moved, replace(target, sizes=sizes))
+
+    def _terms_at_once(
+        self, photos: Tensor, disturbance: Disturbance | None, target: ContentTarget | None = None
+    ) -> StepTerms:
+        if disturbance is None:
+            terms = vars(self.loss_terms(photos, self.transformer(photos), target))
+            return StepTerms(**terms, stability=photos.new_zeros(()))
         stylized, disturbed = self.transformer(torch.cat([photos, disturbance(photos)])).chunk(2)
-        terms = vars(self.loss_terms(photos, stylized))
+        terms = vars(self.loss_terms(photos, stylized, target))
         stability = disturbance.loss(stylized, disturbed)
         return StepTerms(**terms | {"total": terms["total"] + self.stability * stability}, stability=stability)
 
-    def loss_terms(self, photos: Tensor, stylized: Tensor) -> LossTerms:
-        """Return the losses of stylized images against their photos and the style."""
+    def loss_terms(self, photos: Tensor, stylized: Tensor, target: ContentTarget | None = None) -> LossTerms:
+        """Return the losses of stylized images against their photos, or the target seen in them, and the style."""
+        loss_network, loss = self.judge
+        target = self.content_target(photos) if target is None else target
+        features = loss_network(stylized, loss.content_layers.keys() | loss.style_layers.keys())
+        terms: LossTerms = loss(stylized, features, target.features, content_sizes=target.sizes)
+        return terms
+
+    def content_target(self, photos: Tensor) -> ContentTarget:
+        """Return what the loss network sees in photos."""
         loss_network, loss = self.judge
         with torch.no_grad():
-            content_features = loss_network(photos, loss.content_layers.keys())
-        features = loss_network(stylized, loss.content_layers.keys() | loss.style_layers.keys())
-        terms: LossTerms = loss(stylized, features, content_features)
-        return terms
+            features = loss_network(photos, loss.content_layers.keys())
+            return ContentTarget(features, loss.content_sizes(features))
 
     def _log_terms(self, stage: str, terms: LossTerms, *, batch_size: int) -> None:
         values = {f"{stage}/loss": terms.total}

@@ -11,6 +11,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from impasto.learning.memory import is_out_of_memory
 from impasto.learning.photos import PhotoError
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -73,6 +74,7 @@ def fit(trainer: Trainer, *arguments: Any, stops: Stops, **named: Any) -> None:
     Raises:
         Stopped: a signal, the time limit or an error ended it; the error's traceback was printed.
         PhotoError, OSError: the photos or the disk failed.
+        MemoryError, RuntimeError: the memory did not suffice.
     """
     try:
         trainer.fit(*arguments, **named)
@@ -83,7 +85,7 @@ def fit(trainer: Trainer, *arguments: Any, stops: Stops, **named: Any) -> None:
         raise Stopped("SIGINT", status=128 + signal.SIGINT) from error
     except Exception as error:
         # A connection is that to a loader worker, which has died.
-        if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+        if is_out_of_memory(error) or (isinstance(error, OSError) and not isinstance(error, ConnectionError)):
             raise
         traceback.print_exc()
         raise Stopped(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", status=1) from error

@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -35,6 +36,7 @@ from impasto.learning.config import (
 from impasto.learning.faults import GuardNumbers
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import PerceptualLoss, gram_matrix
+from impasto.learning.memory import check_memory, is_out_of_memory
 from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
 from impasto.learning.photos import PhotoDataModule
@@ -81,6 +83,9 @@ def run(config: TrainConfig, *, command: str = "the same command with resume=tru
     """Train a style, print where it is and what to do with it, and return the exit status.
 
     ``command`` goes on with the training where it was stopped.
+
+    Raises:
+        ValueError, OSError: as ``train`` does; also ValueError where the memory does not suffice.
     """
     try:
         result = train(config)
@@ -93,12 +98,27 @@ def run(config: TrainConfig, *, command: str = "the same command with resume=tru
             error.filename = error.filename or config.run_dir  # TensorBoard's writer names no file
             _note_what_is_kept(config, error)
         raise
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # a sweep goes on, and needs what they hold
+        raise ValueError("; ".join([describe_lack(config), *getattr(error, "__notes__", [])])) from error
     print(describe_result(result))
     return 0
 
 
-def _note_what_is_kept(config: TrainConfig, error: OSError) -> None:
-    """Say in a note where a training goes on whose disk was full, if it has saved anything."""
+def describe_lack(config: TrainConfig) -> str:
+    """Return what did not fit the memory, and which options to lower."""
+    budget = config.budget
+    count, fewer = budget.photos_at_once, "budget.micro_batch_size, which changes no result, budget.batch_size or "
+    return (
+        f"expected memory for a step with {count} photo{'' if count == 1 else 's'} of {budget.image_size} px at a "
+        f"time, got too little: lower {fewer if count > 1 else ''}budget.image_size"
+    )
+
+
+def _note_what_is_kept(config: TrainConfig, error: BaseException) -> None:
+    """Say in a note where a training goes on whose disk or memory was full, if it has saved anything."""
     checkpoint = Path(config.run_dir).expanduser() / CHECKPOINT
     if checkpoint.is_file():
         error.add_note(f"with resume=true it goes on after step {load_style(checkpoint).metadata['steps']}")
@@ -144,6 +164,7 @@ def train(config: TrainConfig) -> TrainingResult:
         ValueError, FileNotFoundError: a picture, folder or weights file that cannot be used, nothing to resume, or
             another training in the run folder; nothing is written then but decoded photos, into ``data.cache``.
         Stopped: a signal, the time limit or an error in the midst of it, after the state was saved.
+        MemoryError, RuntimeError: the memory did not suffice; in the midst of it, after the state was saved.
     """
     began = time.perf_counter()
     quiet_lightning()
@@ -197,6 +218,9 @@ def make_parts(config: TrainConfig, earlier: dict[str, Any] | None) -> Parts:
     if earlier is not None:
         go_on(config, module, photos, earlier=earlier, facts=facts)
     previews = Previews(style, photos.held_out_photos(384), every=config.budget.previews)
+    if device.type == "cpu":
+        bf16 = config.precision is Precision.bf16  # auto tries float32 first
+        check_memory(module, photos=config.budget.photos_at_once, size=config.budget.image_size, bf16=bf16)
     precision, step_seconds = choose_precision(config, module, device)
     facts["precision"] = precision.value
     good = earlier["good"] if earlier is not None else []
@@ -244,6 +268,7 @@ def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
         optimizer=OPTIMIZERS[budget.optimizer],
         amsgrad=budget.amsgrad,
         clip=budget.clip,
+        micro_batch_size=budget.micro_batch_size,
         stability=config.loss.stability,
         seed=config.seed,
         metadata=make_metadata(config, began_at=starting_weights(config)),
@@ -475,7 +500,12 @@ def learn(parts: Parts, *, began: float) -> None:
     stops = Stops(deadline=began + limit)
     guard = GuardNumbers(good=parts.good, name_photos=parts.photos.names_in_step)
     trainer = make_trainer(parts, [save_state(parts), stops, guard, parts.previews])
-    fit(trainer, module, datamodule=parts.photos, stops=stops)
+    try:
+        fit(trainer, module, datamodule=parts.photos, stops=stops)
+    except (MemoryError, RuntimeError) as error:
+        print(file=sys.stderr)  # the progress bar has not ended its line
+        _note_what_is_kept(config, error)
+        raise
 
 
 def export(parts: Parts, *, times: Sequence[float]) -> TrainingResult:

@@ -219,8 +219,8 @@ class TestCrashes:
         assert load_style(place.run_dir).metadata["steps"] == steps
         assert "Traceback" in place.log
         stopped, *_ = place.log.splitlines()[-3:]
-        # The other where it was handing over photos.
-        lost = r"RuntimeError: DataLoader worker \(pid|ConnectionResetError: "
+        # The others where it was handing over photos.
+        lost = r"RuntimeError: DataLoader worker \(pid|ConnectionResetError: |EOFError: "
         assert re.match(rf"stopped after step {steps} of {END} \(({lost})", stopped), stopped
 
     @pytest.mark.parametrize(

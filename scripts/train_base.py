@@ -55,9 +55,9 @@ def main() -> int:
     arguments = parse_arguments()
     keep_freed_memory()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    config = read_config(arguments)
+    config, device = read_config(arguments), find_device(arguments.device)
     torch.manual_seed(arguments.seed)
-    base = make_transformer(config).to(find_device(arguments.device))
+    base = make_transformer(config).to(device)
     lessons = make_lessons(config, base, draw_styles(read_pictures(arguments), arguments))
     optimizer = make_optimizer(config, base, lessons)
     first = load_state(arguments.work, lessons, optimizer)
@@ -65,7 +65,8 @@ def main() -> int:
     bar = tqdm(range(first, arguments.steps), initial=first, total=arguments.steps, unit="step", miniters=20)
     for step in bar:
         optimizer.param_groups[0]["lr"] = config.budget.learning_rate * rate_factor(step, arguments.steps)
-        loss = learn(lessons, optimizer, next(photos), generator=torch.Generator().manual_seed(arguments.seed + step))
+        batch, generator = next(photos).to(device), torch.Generator().manual_seed(arguments.seed + step)
+        loss = learn(lessons, optimizer, batch, generator=generator)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == arguments.steps:
             bar.set_postfix_str(f"loss {loss:.2f}")
             save_state(arguments.work, lessons, optimizer, step=step + 1, loss=loss)
@@ -154,7 +155,7 @@ def learn(lessons: Sequence[StyleModule], optimizer: Muon, photos: Tensor, *, ge
     loss = 0.0
     for photo in torch.split(photos, 1):
         lesson = lessons[int(torch.randint(len(lessons), (), generator=generator))]
-        total = lesson.step_terms(photo.to(lesson.device)).total / len(photos)
+        total = lesson.step_terms(photo).total / len(photos)
         total.backward()  # type: ignore[no-untyped-call]
         loss += total.item()
     norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)

@@ -219,8 +219,8 @@ class TestCrashes:
         assert load_style(place.run_dir).metadata["steps"] == steps
         assert "Traceback" in place.log
         stopped, *_ = place.log.splitlines()[-3:]
-        # The others where it was handing over photos.
-        lost = r"RuntimeError: DataLoader worker \(pid|ConnectionResetError: |EOFError: "
+        # The other where it was handing over photos.
+        lost = r"RuntimeError: DataLoader worker \(pid|ConnectionResetError: "
         assert re.match(rf"stopped after step {steps} of {END} \(({lost})", stopped), stopped
 
     @pytest.mark.parametrize(
@@ -228,6 +228,7 @@ class TestCrashes:
         [
             ("Crash", "ZeroDivisionError: in the midst of it"),
             ("LostWorker", "ConnectionResetError: [Errno 104] it is gone"),
+            ("EndedWorker", "ConnectionResetError: a loader worker is gone"),
         ],
     )
     def test_an_exception_in_the_midst_of_a_step(self, place: Place, callback: str, reason: str) -> None:
@@ -281,6 +282,16 @@ class LostWorker(Callback):
             (worker,) = psutil.Process().children()
             worker.kill()
             raise ConnectionResetError(errno.ECONNRESET, "it is gone")
+
+
+class EndedWorker(Callback):
+    """The same, where nothing more comes over the connection."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 8:
+            (worker,) = psutil.Process().children()
+            worker.kill()
+            raise EOFError
 
 
 def train_with(callback: str, folder: Path, words: Sequence[str]) -> None:

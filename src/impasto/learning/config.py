@@ -49,7 +49,7 @@ class Precision(StrEnum):
 
 
 class OptimizerName(StrEnum):
-    """What moves the weights: Muon, which takes half as many steps, or the paper's Adam."""
+    """What moves the weights: Muon, which takes fewer steps, or the paper's Adam."""
 
     muon = "muon"
     adam = "adam"

@@ -88,6 +88,8 @@ def fit(trainer: Trainer, *arguments: Any, stops: Stops, **named: Any) -> None:
         if is_out_of_memory(error) or (isinstance(error, OSError) and not isinstance(error, ConnectionError)):
             raise
         traceback.print_exc()
+        if isinstance(error, EOFError):  # the same lost connection, seen while a photo was handed over
+            error = ConnectionResetError("a loader worker is gone")
         raise Stopped(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", status=1) from error
 
 

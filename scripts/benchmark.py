@@ -634,7 +634,7 @@ def choose(case: Case) -> Case:
     """Return the case with the precision that ``train.py`` would choose."""
     if case.precision != Precision.auto.value:
         return case
-    precision, _ = choose_precision(read_config(case), our_module(case), torch.device(case.device))
+    precision = choose_precision(read_config(case), our_module(case), torch.device(case.device))
     return Case(**{**asdict(case), "precision": precision.value})
 
 

@@ -72,7 +72,7 @@ def time_steps(options: Sequence[str]) -> float:
         config = to_config(compose("train", list(options)))
     budget, device = config.budget, find_device(config.device)
     module = make_module(config, torch.rand(1, 3, 256, 256)).to(device)
-    precision, _ = choose_precision(config, module, device)
+    precision = choose_precision(config, module, device)
     batches = [random_batch(budget, size, device) for size in (budget.small_size, budget.image_size)]
     times = [[time_step(module, batch, precision) for batch in batches] for _ in range(TIMED)]
     small, large = (median(column) for column in zip(*times, strict=True))

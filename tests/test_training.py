@@ -416,9 +416,8 @@ class TestParts:
         config, module = tiny_config(slim_weights), tiny_module(slim_weights)
         before = [parameter.detach().clone() for parameter in module.transformer.parameters()]
         config.precision = asked
-        chosen, seconds = choose_precision(config, module, torch.device("cpu"))
+        chosen = choose_precision(config, module, torch.device("cpu"))
         assert chosen in ((Precision.fp32, Precision.bf16) if asked is Precision.auto else (asked,))
-        assert 0 < seconds < 60
         for parameter, old in zip(module.transformer.parameters(), before, strict=True):
             assert torch.equal(parameter, old)
             assert parameter.grad is None

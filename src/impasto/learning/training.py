@@ -191,7 +191,7 @@ def train(config: TrainConfig) -> TrainingResult:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training is made of; ``precision`` is never ``auto`` here, and a step in it takes ``step_seconds``.
+    """What a training is made of; ``precision`` is never ``auto`` here.
 
     ``good`` is the state that a resumed run goes back to where its numbers break.
     """
@@ -201,7 +201,6 @@ class Parts:
     photos: PhotoDataModule
     previews: Previews
     precision: Precision
-    step_seconds: float
     facts: Facts
     good: list[Tensor]
 
@@ -221,10 +220,10 @@ def make_parts(config: TrainConfig, earlier: dict[str, Any] | None) -> Parts:
     if device.type == "cpu":
         bf16 = config.precision is Precision.bf16  # auto tries float32 first
         check_memory(module, photos=config.budget.photos_at_once, size=config.budget.image_size, bf16=bf16)
-    precision, step_seconds = choose_precision(config, module, device)
+    precision = choose_precision(config, module, device)
     facts["precision"] = precision.value
     good = earlier["good"] if earlier is not None else []
-    return Parts(config, module, photos, previews, precision, step_seconds, facts, good)
+    return Parts(config, module, photos, previews, precision, facts, good)
 
 
 def make_photos(config: TrainConfig) -> PhotoDataModule:
@@ -398,17 +397,18 @@ def make_trainer(parts: Parts, callbacks: Sequence[Callback]) -> Trainer:
     return trainer
 
 
-def choose_precision(config: TrainConfig, module: StyleModule, device: torch.device) -> tuple[Precision, float]:
-    """Return the number format to train in and the measured seconds of a step.
+def choose_precision(config: TrainConfig, module: StyleModule, device: torch.device) -> Precision:
+    """Return the number format to train in.
 
-    ``auto`` tries both for a moment: whether bf16 pays depends on the processor, not only on what it can do.
+    ``auto`` tries both for a moment, on crops as most steps have: whether bf16 pays depends on the processor, not only
+    on what it can do.
     """
-    asked = config.precision
-    candidates = [Precision.fp32, Precision.bf16] if asked is Precision.auto else [asked]
-    batch = random_batch(config.budget, config.budget.image_size, device)
-    seconds = {precision: time_step(module, batch, precision) for precision in candidates}
-    best = min(candidates, key=lambda precision: seconds[precision])
-    return best, seconds[best]
+    if config.precision is not Precision.auto:
+        return config.precision
+    budget = config.budget
+    mostly_small = 2 * budget.small_steps > budget.steps
+    batch = random_batch(budget, budget.small_size if mostly_small else budget.image_size, device)
+    return min((Precision.fp32, Precision.bf16), key=lambda precision: time_step(module, batch, precision))
 
 
 def random_batch(budget: BudgetConfig, size: int, device: torch.device) -> Tensor:
@@ -448,10 +448,11 @@ def expect_seconds(parts: Parts) -> float:
     preview_seconds = time.perf_counter() - began
     budget, taken = parts.config.budget, parts.module.steps_before
     steps, small = budget.steps - taken, max(0, budget.small_steps - taken)
-    seconds = (steps - small) * parts.step_seconds + steps / budget.previews * preview_seconds
-    if small > 0:
-        batch = random_batch(budget, budget.small_size, parts.module.device)
-        seconds += small * time_step(parts.module, batch, parts.precision)
+    seconds = steps / budget.previews * preview_seconds
+    for size, count in ((budget.small_size, small), (budget.image_size, steps - small)):
+        if count > 0:
+            batch = random_batch(budget, size, parts.module.device)
+            seconds += count * time_step(parts.module, batch, parts.precision)
     return seconds
 
 

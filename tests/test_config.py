@@ -233,6 +233,8 @@ WRONG = [
     ),
     ("++typo.a=3", "there is no option 'typo': see --help"),
     ("+style.sise=3", "there is no option 'style.sise': did you mean 'style.size'? see --help"),
+    ("-x", "there is no -x: see --help"),
+    ("--config-name=mine", "there is no --config-name: did you mean '--config-dir'? see --help"),
     ("--multirn", "there is no --multirn: did you mean '--multirun'? see --help"),
     # Wrong types.
     ("budget.steps=many", "budget.steps: Value 'many' of type 'str' could not be converted to Integer"),
@@ -414,13 +416,28 @@ class TestOwnStyles:
         assert said.startswith(message + found)
         assert "\n" not in said
 
-    @pytest.mark.parametrize("content", ["a: &a [x]\nb: *a\n", "name: x" + " " * 100_000])
-    def test_a_file_that_could_fill_the_memory(self, folder: Path, content: str) -> None:
-        path = folder / "style" / "mine.yaml"
+    @pytest.mark.parametrize("name", ["mine", "deep/down/mine"])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "a: &a [x]\nb: *a\n",  # could fill the memory, as a long file could
+            "name: x" + " " * 100_000,
+            # what Hydra's own options name is run
+            "# @package _global_\nhydra: {callbacks: {x: {_target_: os.abort}}}",
+            "\n #@package hydra.callbacks.x\n_target_: os.abort",
+            "defaults: [/other@_global_.hydra.callbacks.x: mine]",
+            '"def\\x61ults": [/other@_global_.hydra.callbacks.x: mine]',
+            "<<: {defaults: [/other@_global_.hydra.callbacks.x: mine]}",
+        ],
+    )
+    def test_a_file_of_more_than_plain_values(self, folder: Path, content: str, name: str) -> None:
+        path = folder / "style" / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(content)
-        for words in (("--config-dir", str(folder)), (f"--config-dir={folder}",)):
-            assert error_of(*words, "style=mine") == (
-                f"expected a config of a few plain values, without aliases (*name), got {str(path)!r}"
+        for words in (("--config-dir", str(folder)), (f"--config-dir={folder}",), ("-cd", folder), (f"-cd={folder}",)):
+            assert error_of(*map(str, words), f"style={name}") == (
+                "expected a config of a few plain values, without aliases (*name), defaults or a package, "
+                f"got {str(path)!r}"
             )
 
     def test_a_misspelt_option_in_it(self, folder: Path) -> None:

@@ -16,7 +16,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import AliasToken, YAMLError, scan
+from yaml import AliasToken, MappingNode, YAMLError, compose, scan
 
 from impasto.learning.config import ConfigError, TrainConfig, option_names, validate
 
@@ -27,9 +27,11 @@ _PATHS = ("style.image", "style.name", "data.root", "data.cache", "loss_network.
 
 _FLAGS = (
     *("--help", "--multirun", "--config-dir", "--cfg", "--resolve", "--package", "--info", "--hydra-help", "--version"),
-    *("--run", "--config-name", "--config-path", "--shell-completion"),
+    *("-h", "-m", "-cd", "-c", "-p", "-i"),
 )
-"""Hydra's own words, which begin with dashes; without --experimental-rerun, which reads a pickle."""
+"""Hydra's own words that begin with dashes, but for those that read configs past ``_check_configs``, or a pickle."""
+
+_CONFIG_DIR = ("--config-dir", "-cd")
 
 _LONGEST_CONFIG = 100_000  # bytes
 
@@ -122,27 +124,34 @@ def _check_flags(argv: Sequence[str]) -> None:
     """Raise ConfigError for an unknown flag, which Hydra answers with half a page."""
     for word in argv:
         flag = word.partition("=")[0]
-        if flag.startswith("--") and flag not in _FLAGS:
+        if flag.startswith("-") and flag not in _FLAGS:
             raise ConfigError(f"there is no {flag}: {_did_you_mean(flag, _FLAGS)}see --help")
 
 
 def _check_configs(argv: Sequence[str]) -> None:
-    """Raise ConfigError for a file of the user's own configs that is long, or whose values repeat others by name.
-
-    A few lines that each repeat the line before nine times would fill the memory.
-    """
-    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config-dir=") else [word])]
-    folders = [Path(words[i + 1]) for i, word in enumerate(words[:-1]) if word in ("--config-dir", "-cd")]
-    for path in (path for folder in folders for pattern in ("*.yaml", "*/*.yaml") for path in folder.glob(pattern)):
+    """Raise ConfigError for a file of the user's own configs that is more than a few plain values of its own group."""
+    words = [part for word in argv for part in (word.split("=", 1) if word.startswith(_CONFIG_DIR) else [word])]
+    folders = [Path(words[i + 1]) for i, word in enumerate(words[:-1]) if word in _CONFIG_DIR]
+    for path in (path for folder in folders for path in folder.rglob("*.yaml")):
         text = path.read_bytes()
-        if len(text) > _LONGEST_CONFIG or _has_aliases(text):
-            raise ConfigError(f"expected a config of a few plain values, without aliases (*name), got {str(path)!r}")
+        if len(text) > _LONGEST_CONFIG or not _is_plain(text):
+            raise ConfigError(
+                "expected a config of a few plain values, without aliases (*name), defaults or a package, "
+                f"got {str(path)!r}"
+            )
 
 
-def _has_aliases(text: bytes) -> bool:
-    with suppress(YAMLError):  # Hydra says so, if it reads the file at all
-        return any(isinstance(token, AliasToken) for token in scan(text))
-    return False
+def _is_plain(text: bytes) -> bool:
+    """Return whether a config names no other config and sets no options but its group's: Hydra's own can run code.
+
+    Nor may it have aliases: a few lines that each repeat the line before nine times would fill the memory.
+    """
+    with suppress(YAMLError, UnicodeDecodeError, RecursionError):  # Hydra says so, if it reads the file at all
+        if re.search(rb"#\s*@", text) or any(isinstance(token, AliasToken) for token in scan(text)):
+            return False
+        root = compose(text)
+        return not isinstance(root, MappingNode) or all(key.value not in ("defaults", "<<") for key, _ in root.value)
+    return True
 
 
 def _is_option(word: str) -> bool:

@@ -47,13 +47,12 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from hydra import compose, initialize_config_module
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from impasto.images import to_float
-from impasto.learning.command import to_config
+from impasto.learning.command import read_options
 from impasto.learning.config import Precision, TrainConfig
 from impasto.learning.features import PRETRAINED, VGG_CHANNELS, LossNetwork, load_loss_network
 from impasto.learning.memory import is_out_of_memory
@@ -198,8 +197,7 @@ def read_config(case: Case) -> TrainConfig:
     words = [f"budget.batch_size={case.batch}", f"budget.image_size={case.size}", f"network.width={case.width}"]
     words += [f"loss_network={case.loss_network}", f"precision={case.precision}", f"device={case.device}"]
     words += [f"budget.micro_batch_size={'null' if case.micro_batch_size is None else case.micro_batch_size}"]
-    with initialize_config_module("impasto.configs", version_base="1.3"):
-        return to_config(compose("train", words))
+    return read_options([*words, "budget.small_share=0"])
 
 
 # ---- measuring --------------------------------------------------------------------------------------------------
@@ -634,8 +632,7 @@ def choose(case: Case) -> Case:
     """Return the case with the precision that ``train.py`` would choose."""
     if case.precision != Precision.auto.value:
         return case
-    precision = choose_precision(read_config(case), our_module(case), torch.device(case.device))
-    return Case(**{**asdict(case), "precision": precision.value})
+    return replace(case, precision=choose_precision(read_config(case), our_module(case)).value)
 
 
 def as_row(timing: Timing) -> str:

@@ -10,6 +10,7 @@ matplotlib (``pip install 'impasto[plots]'``).
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -18,21 +19,20 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from hydra import compose, initialize_config_module
 from torch import Tensor
 from tqdm import tqdm
 
 from impasto.cli import main as impasto
-from impasto.learning.command import to_config
+from impasto.learning.command import read_options
 from impasto.learning.features import LossNetwork, load_loss_network
-from impasto.learning.training import choose_precision, make_module, random_batch, time_step
+from impasto.learning.training import choose_precision, make_module, seconds_of_steps
 from impasto.transformer import find_device
 from scripts.evaluate import UNCHANGED, judge, read_photos, summarise
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 LINES = ("-", "--", ":", "-.")
 TIMED = 5
-"""Steps of each size."""
+"""Steps of each size that are timed."""
 
 Totals = dict[str, dict[int, float]]
 """The judge's total by start and steps."""
@@ -47,7 +47,7 @@ def main() -> int:
     totals: dict[str, Totals] = {style: {start: {} for start in arguments.starts} for style in arguments.styles}
     for style, start in tqdm(list(product(arguments.styles, arguments.starts)), unit="start", disable=None):
         for steps in steps_of(start, arguments):
-            run_dir = arguments.work / f"{style}_{start}_{steps}"
+            run_dir = arguments.work / "_".join([style, start, str(steps), *digest(arguments.options)])
             path = train(run_dir, style, start=start, steps=steps, options=arguments.options)
             totals[style][start][steps] = total_of(path, photos, network)
     per_step = time_steps(arguments.options)
@@ -66,18 +66,18 @@ def steps_of(start: str, arguments: argparse.Namespace) -> Sequence[int]:
     return steps
 
 
+def digest(options: Sequence[str]) -> list[str]:
+    """Return what tells runs with these options from others: nothing without options."""
+    return [hashlib.sha256("\0".join(options).encode()).hexdigest()[:8]] if options else []
+
+
 def time_steps(options: Sequence[str]) -> float:
-    """Return the mean seconds of a step of the schedule: the medians of small and of large ones, by their shares."""
-    with initialize_config_module("impasto.configs", version_base="1.3"):
-        config = to_config(compose("train", list(options)))
-    budget, device = config.budget, find_device(config.device)
-    module = make_module(config, torch.rand(1, 3, 256, 256)).to(device)
-    precision = choose_precision(config, module, device)
-    batches = [random_batch(budget, size, device) for size in (budget.small_size, budget.image_size)]
-    times = [[time_step(module, batch, precision) for batch in batches] for _ in range(TIMED)]
-    small, large = (median(column) for column in zip(*times, strict=True))
-    mean: float = budget.small_share * small + (1 - budget.small_share) * large
-    return mean
+    """Return the mean seconds of a step of the schedule, the median of several times."""
+    config = read_options(options)
+    module = make_module(config, torch.rand(1, 3, 256, 256)).to(find_device(config.device))
+    precision = choose_precision(config, module)
+    times = [seconds_of_steps(module, config.budget, precision) for _ in range(TIMED)]
+    return median(times) / config.budget.steps
 
 
 def train(run_dir: Path, style: str, *, start: str, steps: int, options: Sequence[str]) -> Path:

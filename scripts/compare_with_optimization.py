@@ -1,6 +1,6 @@
 """Compares trained styles with what they approximate: L-BFGS on the pixels of each photo, against the same objective.
 
-    python scripts/compare_with_optimization.py runs/* --photos PHOTOS --weights vgg16_features.pth --to comparison
+    python -m scripts.compare_with_optimization runs/* --photos PHOTOS --weights vgg16_features.pth --to comparison
 
 For every style file, photo and size it measures the objective that the style was trained on, under the full VGG-16:
 of the photo unchanged, of the network's painting, and of L-BFGS from noise and from the photo after each iteration;
@@ -9,7 +9,8 @@ then how much of the photo is kept (SSIM of the luminance) and how much of the s
 ``vgg16_slim`` add to the painting. It writes ``comparison.md``, ``comparison.json``, strips of pictures and, where
 matplotlib is installed (``pip install 'impasto[plots]'``), plots.
 
-Each measurement is kept in ``TO/cells``: a run that was stopped goes on with the same command.
+Each measurement is kept in ``TO/cells``, under a name for all that it depends on: a run that was stopped goes on with
+the same command, and with more style files, photos or sizes only what is new is measured.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,15 +32,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from impasto.files import written_whole
-from impasto.images import contact_sheet, find_images, read_image, read_pixels, resize, to_float, write_image
+from impasto.images import contact_sheet, read_image, resize, write_image
 from impasto.learning.config import preset_names, read_preset, style_picture
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import gram_matrix
 from impasto.learning.optimization import LossOptions, Objective, StyleTarget, descend, start_noise
-from impasto.learning.photos import centre_crop
 from impasto.painting.stylizer import Stylizer
 from impasto.style_file import Style, load_style
 from impasto.transformer import find_device
+from scripts.evaluate import read_photos
 
 Cell = dict[str, Any]
 
@@ -51,8 +52,9 @@ JUDGE_LAYERS = ("relu1_1", "relu2_1", "relu3_1")
 
 @dataclass(frozen=True)
 class Painter:
-    """A style file: ``budget`` it was trained with, ``key`` of its contents."""
+    """A style file from ``path``: ``budget`` it was trained with, ``key`` of its contents."""
 
+    path: Path
     style: Style
     budget: str
     key: str
@@ -86,9 +88,16 @@ def read_painter(path: Path) -> Painter:
     length = (style.metadata["steps"], style.metadata["batch_size"])
     budgets = {name: read_preset("budget", name) for name in preset_names("budget")}
     named = [name for name, budget in budgets.items() if (budget["steps"], budget["batch_size"]) == length]
-    weights = b"".join(value.numpy().tobytes() for value in style.network.state_dict().values())
     budget = named[0] if named else f"{length[0]} steps of {length[1]}"
-    return Painter(style, budget, hashlib.sha256(weights).hexdigest()[:12])
+    return Painter(path, style, budget, digest(style.network.state_dict().values()))
+
+
+def digest(tensors: Iterable[Tensor], *, also: str = "") -> str:
+    """Return a few letters that are others for other values."""
+    sha = hashlib.sha256(also.encode())
+    for tensor in tensors:
+        sha.update(tensor.cpu().numpy().tobytes())
+    return sha.hexdigest()[:12]
 
 
 def check_painters(painters: Sequence[Painter]) -> None:
@@ -178,31 +187,27 @@ def measure_painter(ruler: Ruler, painter: Painter, keep: Callable[[int, Tensor]
     }
 
 
-def read_photos(folder: Path, *, count: int, size: int, device: torch.device) -> dict[str, Tensor]:
-    """Return, by name, the centres (1, 3, size, size) of photos spread evenly over the folder."""
-    files = find_images(folder)
-    chosen = [files[i * len(files) // count] for i in range(min(count, len(files)))]
-    return {f.stem: to_float(centre_crop(read_pixels(f, at_least=size), size)[None]).to(device) for f in chosen}
-
-
 def measure_all(arguments: argparse.Namespace, painters: Sequence[Painter], judges: Judges) -> list[Cell]:
     """Return every cell, measuring those that are not on disk."""
-    device = judges.full.mean.device
+    networks = digest(value for network in vars(judges).values() for value in network.state_dict().values())
     cells: dict[str, Cell] = {}
     for size in arguments.sizes:
-        photos = read_photos(arguments.photos, count=arguments.count, size=size, device=device)
+        photos = read_photos(arguments.photos, count=arguments.count, size=size)
         jobs = [(painter, name) for painter in painters for name in photos]
         for painter, name in tqdm(jobs, desc=f"{size} px", disable=None):
             facts = {"style": painter.style.name, "size": size, "photo": name}
-            stem = f"{painter.style.name}_{size}_{name}"
-            make = partial(find_cell, arguments.to, ruler=partial(Ruler, painter, photos[name], judges))
+            photo = photos[name].to(judges.full.mean)
+            key = digest([photo, painter.picture], also=f"{networks} {painter.options}")
+            stem = f"{painter.style.name}_{size}_{Path(name).stem}_{key}"
+            make = partial(find_cell, arguments.to, ruler=partial(Ruler, painter, photo, judges))
             make = partial(make, keep_pictures=name == next(iter(photos)))
             for start in STARTS:
                 run = partial(measure_descent, start=start, iterations=arguments.iterations)
                 each = f"{stem}_{start}_{arguments.iterations}"
                 cells[each] = make(each, facts | {"start": start}, run=run)
             each = f"{stem}_{painter.key}"
-            cells[each] = make(each, facts | {"budget": painter.budget}, run=partial(measure_painter, painter=painter))
+            facts |= {"path": str(painter.path), "budget": painter.budget}
+            cells[each] = make(each, facts, run=partial(measure_painter, painter=painter))
     return list(cells.values())
 
 
@@ -231,10 +236,10 @@ def summarise(cells: Sequence[Cell], iterations: int) -> list[Cell]:
     """Return a row for each style file and size: means over the photos, and what L-BFGS needs for the same."""
     rows = []
     painted = [each for each in cells if "budget" in each]
-    for key in dict.fromkeys((each["style"], each["size"], each["budget"]) for each in painted):
-        own = [each for each in painted if (each["style"], each["size"], each["budget"]) == key]
+    for key in dict.fromkeys((each["style"], each["size"], each["path"]) for each in painted):
+        own = [each for each in painted if (each["style"], each["size"], each["path"]) == key]
         unchanged = fmean(each["unchanged"]["objective"] for each in own)
-        row = {"style": key[0], "size": key[1], "budget": key[2], "unchanged": unchanged, "photos": len(own)}
+        row = {"style": key[0], "size": key[1], "budget": own[0]["budget"], "unchanged": unchanged, "photos": len(own)}
         row |= {name: fmean(each["painted"][name] for each in own) for name in ("objective", "ssim", "gram")}
         row["seconds"] = fmean(each["seconds"] for each in own)
         row["polish"] = {

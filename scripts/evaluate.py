@@ -16,21 +16,21 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from hydra import compose, initialize_config_module
 from torch import Tensor
 from tqdm import tqdm
 
 from impasto.images import find_images, read_image, read_pixels, resize, to_float
-from impasto.learning.command import to_config
-from impasto.learning.config import style_picture
+from impasto.learning.config import read_preset, style_picture
 from impasto.learning.features import LossNetwork, load_loss_network
-from impasto.learning.losses import PerceptualLoss
+from impasto.learning.losses import PerceptualLoss, gram_matrix
+from impasto.learning.optimization import LossOptions
 from impasto.learning.photos import centre_crop
-from impasto.learning.training import make_loss
 from impasto.style_file import Style, load_style
 
 SCALES = ("paper", "balanced")
 UNCHANGED = "photos unchanged"
+STYLE_SIZE = 384
+"""Short side in px of the picture of a style that was imported, and does not say how large it was."""
 
 Painter = Callable[[Tensor], Tensor]
 
@@ -68,12 +68,14 @@ def main() -> int:
 
 
 def read_photos(folder: Path, *, count: int, size: int) -> dict[str, Tensor]:
-    """Return, by file name, the centres (1, 3, size, size) of photos spread evenly over the folder."""
+    """Return, by name within the folder, the centres (1, 3, size, size) of photos spread evenly over the folder."""
     files = find_images(folder)
     chosen = [files[i * len(files) // count] for i in range(min(count, len(files)))] if count else files
     if not chosen:
         raise ValueError(f"expected photos in {str(folder)!r}, found none: name a folder of photos")
-    return {path.name: to_float(centre_crop(read_pixels(path, at_least=size), size)[None]) for path in chosen}
+    names = [str(path.relative_to(folder)) for path in chosen]
+    centres = (centre_crop(read_pixels(path, at_least=size), size) for path in chosen)
+    return {name: to_float(centre[None]) for name, centre in zip(names, centres, strict=True)}
 
 
 def judge(
@@ -96,10 +98,12 @@ def judge(
 def make_losses(style: Style, network: LossNetwork, *, picture: Path | None) -> dict[str, PerceptualLoss]:
     """Return the loss on each scale, against the style's own picture or the one given."""
     path = picture if picture is not None else style_picture(f"builtin:{style.name}.jpg")
-    image = resize(read_image(path), short_side=style.metadata["style_size"])
-    with initialize_config_module("impasto.configs", version_base="1.3"):
-        configs = {scale: to_config(compose("train", [f"loss={scale}"])) for scale in SCALES}
-    return {scale: make_loss(config, network, image) for scale, config in configs.items()}
+    image = resize(read_image(path), short_side=style.metadata.get("style_size", STYLE_SIZE)).to(network.mean)
+    options = {scale: LossOptions(**read_preset("loss", scale)) for scale in SCALES}
+    with torch.no_grad():
+        features = network(image, options[SCALES[0]].style_layers)
+    grams = {name: gram_matrix(x) for name, x in features.items()}
+    return {scale: each.loss(grams) for scale, each in options.items()}
 
 
 @torch.inference_mode()

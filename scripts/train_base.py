@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_module
 from torch import Tensor, nn
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 from tqdm import tqdm
@@ -28,7 +27,7 @@ from tqdm import tqdm
 from impasto.files import written_whole
 from impasto.images import find_images, read_image, resize
 from impasto.learning.allocator import keep_freed_memory
-from impasto.learning.command import to_config
+from impasto.learning.command import read_options
 from impasto.learning.config import TrainConfig, style_picture
 from impasto.learning.features import load_loss_network
 from impasto.learning.module import StyleModule
@@ -79,8 +78,7 @@ def read_config(arguments: argparse.Namespace) -> TrainConfig:
     """Return the options of ``train.py`` that say what a step is."""
     words = [f"network.width={arguments.width}", f"seed={arguments.seed}", "init=scratch", "budget.small_share=0"]
     words += ["budget.image_size=128", *arguments.options]
-    with initialize_config_module("impasto.configs", version_base="1.3"):
-        return to_config(compose("train", words))
+    return read_options(words)
 
 
 # ---- the styles -------------------------------------------------------------------------------------------------

@@ -37,13 +37,17 @@ def test_every_start_is_trained_once_and_judged(
     last = f"{'mosaic':16} {'scratch':16} {2:6} {2 * seconds:8.0f} {totals['scratch']['2']:8.3f}"
     assert capsys.readouterr().out.splitlines()[-1] == last
     assert 0 < seconds < 60
-    assert load_style(tmp_path / "mosaic_scratch_2").metadata["init"] == "scratch"
+    (run,) = tmp_path.glob("mosaic_scratch_2_*")
+    assert load_style(run).metadata["init"] == "scratch"
     with Image.open(tmp_path / "plot.png") as plot:
         assert plot.size == (770, 462)
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.safetensors")}
     monkeypatch.setattr(sys, "argv", ["compare_starts.py", *words])  # Hydra had it
     assert compare_starts.main() == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.safetensors")} == stamps
+    monkeypatch.setattr(sys, "argv", ["compare_starts.py", "budget.optimizer=adam", *words])
+    assert compare_starts.main() == 0
+    assert len(list(tmp_path.glob("*/*.safetensors"))) == 2 * len(stamps)
 
 
 def test_a_training_that_fails_ends_it(

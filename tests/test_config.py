@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from PIL import Image
 
 from impasto.learning import config as room
-from impasto.learning.command import main, to_config
+from impasto.learning.command import main, read_options
 from impasto.learning.config import (
     ConfigError,
     Scaling,
@@ -46,8 +45,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compose_config(*words: str) -> TrainConfig:
-    with initialize_config_module("impasto.configs", version_base="1.3"):
-        return to_config(compose("train", list(words)))
+    return read_options(words)
 
 
 def error_of(*words: str, error: type[Exception] = ConfigError) -> str:

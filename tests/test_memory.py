@@ -12,8 +12,6 @@ from PIL import Image
 from impasto.cli import main
 from impasto.learning import memory as room
 from impasto.learning.memory import check_memory, is_out_of_memory
-from impasto.learning.training import describe_lack
-from tests.test_config import compose_config
 from tests.test_module import make_module
 
 
@@ -67,16 +65,8 @@ def test_a_training_is_refused_before_it_begins(
     ]
     assert main(["train", *tiny]) == 2
     assert capsys.readouterr().err == (
-        "error: expected memory for a step with 1000 photos of 2048 px at a time, got too little: lower "
-        "budget.micro_batch_size, which changes no result, budget.batch_size or budget.image_size\n"
+        "error: expected memory for 1000 of 1000 photos of 2048 px at a time and a style picture of 32 px, got too "
+        "little: lower budget.micro_batch_size (which changes no result), budget.batch_size, budget.image_size or "
+        "style.size\n"
     )
     assert not Path("run").exists()
-
-
-@pytest.mark.parametrize(("batch_size", "micro_batch_size"), [(1, None), (4, 1)])
-def test_of_a_single_photo_only_the_size_can_be_lowered(batch_size: int, micro_batch_size: int | None) -> None:
-    config = compose_config(f"budget.batch_size={batch_size}", "budget.image_size=1024")
-    config.budget.micro_batch_size = micro_batch_size
-    assert describe_lack(config) == (
-        "expected memory for a step with 1 photo of 1024 px at a time, got too little: lower budget.image_size"
-    )

@@ -46,7 +46,7 @@ except OSError:
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[Path]:
     """A run folder that another process holds."""
-    (tmp_path / "config.yaml").touch()
+    (tmp_path / "config.yaml").write_text("seed: 0\nsave_every: 1min\n")
     command = [sys.executable, "-c", HOLD, str(tmp_path / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -110,22 +110,32 @@ class TestNewRunDir:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         for number in range(3):
-            (new(tmp_path / "run") / "config.yaml").write_text(str(number))
+            (new(tmp_path / "run") / "config.yaml").write_text(f"seed: {number}\nsave_every: 1min\n")
         kept = {path.name: (path / "config.yaml").read_text() for path in tmp_path.iterdir()}
-        assert kept == {"run": "2", "run-1": "0", "run-2": "1"}
+        assert {name: text[6] for name, text in kept.items()} == {"run": "2", "run-1": "0", "run-2": "1"}
         assert all(os.listdir(path) == ["config.yaml"] for path in tmp_path.iterdir())
         run = tmp_path / "run"
         assert capsys.readouterr().out == "".join(f"the run that was at {run} is now {run}-{i}\n" for i in (1, 2))
+
+    def test_the_current_folder_is_not_renamed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = new(tmp_path / "run")
+        (run / "config.yaml").write_text("seed: 0\nsave_every: 1min\n")
+        monkeypatch.chdir(run)
+        for name in (".", "..//run"):
+            with pytest.raises(ValueError, match=r"^expected a run folder other than the current one and those around"):
+                new(Path(name))
+        assert sorted(os.listdir(tmp_path)) == ["run"]
 
     def test_what_a_run_leaves_that_is_killed_at_once_is_no_obstacle(self, tmp_path: Path) -> None:
         for name in (".0123456789abcdef.yaml", ".lock"):
             (tmp_path / name).touch()
         assert list(new(tmp_path).iterdir()) == []
 
-    @pytest.mark.parametrize("name", ["file", "folder"])
+    @pytest.mark.parametrize("name", ["file", "folder", "project"])
     def test_something_else_is_refused(self, tmp_path: Path, name: str) -> None:
-        (tmp_path / "folder").mkdir()
-        for path in ("file", "folder/thesis.txt"):
+        paths = ("file", "folder/thesis.txt", "project/config.yaml", "project/main.c")
+        for path in paths:
+            (tmp_path / path).parent.mkdir(exist_ok=True)
             (tmp_path / path).write_text("mine")
         message = (
             f"expected a new folder or one of an earlier run, got something else at {str(tmp_path / name)!r}: "
@@ -133,7 +143,7 @@ class TestNewRunDir:
         )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             new(tmp_path / name)
-        assert all((tmp_path / path).read_text() == "mine" for path in ("file", "folder/thesis.txt"))
+        assert all((tmp_path / path).read_text() == "mine" for path in paths)
 
 
 # ---- the state on disk ------------------------------------------------------------------------------------------

@@ -252,9 +252,9 @@ class TestCrashes:
         assert process.exitcode == 2, place.log
         assert "Traceback" not in place.log
         assert place.log.splitlines()[-1] == (
-            "error: expected memory for a step with 2 photos of 32 px at a time, got too little: lower "
-            "budget.micro_batch_size, which changes no result, budget.batch_size or budget.image_size; "
-            "with resume=true it goes on after step 7"
+            "error: expected memory for 2 of 2 photos of 32 px at a time and a style picture of 32 px, got too little: "
+            "lower budget.micro_batch_size (which changes no result), budget.batch_size, budget.image_size or "
+            "style.size; with resume=true it goes on after step 7"
         )
         again = place.start("budget.steps=12", "budget.batch_size=2", "budget.micro_batch_size=1", "resume=true")
         again.join(PATIENCE)

@@ -22,8 +22,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from impasto.cli import main
 from impasto.learning.config import Precision, TrainConfig
+from impasto.learning.photos import PhotoDataModule
 from impasto.learning.provenance import find_commit
-from impasto.learning.training import choose_precision, make_module
+from impasto.learning.training import choose_precision, make_module, measure_losses
 from impasto.style_file import load_style
 
 ROOT = Path(__file__).parents[1]
@@ -416,11 +417,25 @@ class TestParts:
         config, module = tiny_config(slim_weights), tiny_module(slim_weights)
         before = [parameter.detach().clone() for parameter in module.transformer.parameters()]
         config.precision = asked
-        chosen = choose_precision(config, module, torch.device("cpu"))
+        chosen = choose_precision(config, module)
         assert chosen in ((Precision.fp32, Precision.bf16) if asked is Precision.auto else (asked,))
         for parameter, old in zip(module.transformer.parameters(), before, strict=True):
             assert torch.equal(parameter, old)
             assert parameter.grad is None
+
+    def test_final_losses_weigh_every_photo_alike(self, slim_weights: Path, tmp_path: Path) -> None:
+        for number in range(30):  # of which three are held out
+            pixels = np.random.default_rng(number).integers(0, 8 * number + 8, (36, 36, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        module, losses = tiny_module(slim_weights), []
+        for batch_size in (1, 2, 3):
+            photos = PhotoDataModule(source="folder", root=tmp_path, image_size=32, batch_size=batch_size, seed=0)
+            photos.setup("fit")
+            assert len(photos.held_out) == 3
+            losses.append(measure_losses(module, photos))
+        for each in losses[1:]:
+            assert each["style"] == pytest.approx(losses[0]["style"], rel=1e-4)
+            assert each["tv"] == pytest.approx(losses[0]["tv"], rel=1e-4)
 
     @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout of the project")
     def test_the_commit_of_the_checkout(self) -> None:

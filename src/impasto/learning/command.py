@@ -10,13 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import hydra
+import yaml
+from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import AliasToken, MappingNode, YAMLError, compose, scan
+from yaml import AliasToken, MappingNode, YAMLError, scan
 
 from impasto.learning.config import ConfigError, TrainConfig, option_names, validate
 
@@ -108,6 +110,14 @@ def _command_to_go_on(words: Sequence[str]) -> str:
     return shlex.join([*begin.get(program, ["impasto", "train"]), *words, "resume=true"])
 
 
+def read_options(words: Sequence[str]) -> TrainConfig:
+    """Return the checked options that ``train.py`` would have by these words; raises ConfigError as it would."""
+    with initialize_config_module("impasto.configs", version_base="1.3"):
+        config = to_config(compose("train", list(words)))
+    validate(config)
+    return config
+
+
 def to_config(raw: DictConfig) -> TrainConfig:
     """Return the typed options; raises ConfigError for an unknown or missing one."""
     try:
@@ -149,7 +159,7 @@ def _is_plain(text: bytes) -> bool:
     with suppress(YAMLError, UnicodeDecodeError, RecursionError):  # Hydra says so, if it reads the file at all
         if re.search(rb"#\s*@", text) or any(isinstance(token, AliasToken) for token in scan(text)):
             return False
-        root = compose(text)
+        root = yaml.compose(text)
         return not isinstance(root, MappingNode) or all(key.value not in ("defaults", "<<") for key, _ in root.value)
     return True
 
@@ -207,4 +217,4 @@ def _first_line(error: BaseException) -> str:
     return next((line for line in lines if not line.endswith("raised while composing config:")), lines[0])
 
 
-__all__ = ["main", "to_config"]
+__all__ = ["main", "read_options"]

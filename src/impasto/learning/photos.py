@@ -11,7 +11,8 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from impasto.images import read_pixels, to_float
 from impasto.learning.generated_photos import dead_leaves
@@ -336,20 +337,6 @@ def _middle(pixels: Tensor, *, aspect: int) -> Tensor:
     return pixels[:, top : top + longest, left : left + longest]
 
 
-class EndlessSampler(Sampler[int]):
-    """The sample numbers from ``start`` on, for ever."""
-
-    def __init__(self, start: int = 0) -> None:
-        self.start = start
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield the numbers in order."""
-        number = self.start
-        while True:
-            yield number
-            number += 1
-
-
 # ---- the data module --------------------------------------------------------------------------------------------
 
 
@@ -437,7 +424,7 @@ class PhotoDataModule(LightningDataModule):
         return DataLoader(
             self.crops,  # type: ignore[arg-type] # it is of samples, the loader of batches
             batch_size=self.batch_size,
-            sampler=EndlessSampler(self.start),
+            sampler=range(self.start, sys.maxsize),
             collate_fn=self.crops.batch,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
@@ -543,7 +530,6 @@ def end_workers() -> None:
 
 
 __all__ = [
-    "EndlessSampler",
     "PhotoCrops",
     "PhotoDataModule",
     "PhotoError",

@@ -106,7 +106,8 @@ def new_run_dir(run_dir: Path) -> Iterator[None]:
 def _check_ours(run_dir: Path) -> None:
     names = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else {""}
     # A run that was killed in its first moment leaves no more than hidden files.
-    if _OPTIONS not in names and not all(name.startswith(".") for name in names):
+    ours = all(name.startswith(".") for name in names)
+    if not ours and not (_OPTIONS in names and b"\nsave_every:" in (run_dir / _OPTIONS).read_bytes()):
         raise ValueError(
             f"expected a new folder or one of an earlier run, got something else at {str(run_dir)!r}: "
             "choose another with run_dir=DIR"
@@ -117,6 +118,11 @@ def _move_away(run_dir: Path) -> None:
     remove_leftovers(run_dir)
     if {path.name for path in run_dir.iterdir()} == {_LOCK}:
         return
+    if run_dir.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise ValueError(
+            f"expected a run folder other than the current one and those around it, got {str(run_dir)!r}, where an "
+            "earlier run would have to be renamed: choose another with run_dir=DIR"
+        )
     names = (run_dir.with_name(f"{run_dir.name}-{number}") for number in itertools.count(1))
     kept = next(path for path in names if not path.exists())
     run_dir.rename(kept)

@@ -110,10 +110,10 @@ def run(config: TrainConfig, *, command: str = "the same command with resume=tru
 def describe_lack(config: TrainConfig) -> str:
     """Return what did not fit the memory, and which options to lower."""
     budget = config.budget
-    count, fewer = budget.photos_at_once, "budget.micro_batch_size, which changes no result, budget.batch_size or "
     return (
-        f"expected memory for a step with {count} photo{'' if count == 1 else 's'} of {budget.image_size} px at a "
-        f"time, got too little: lower {fewer if count > 1 else ''}budget.image_size"
+        f"expected memory for {budget.photos_at_once} of {budget.batch_size} photos of {budget.image_size} px at a "
+        f"time and a style picture of {config.style.size} px, got too little: lower budget.micro_batch_size (which "
+        "changes no result), budget.batch_size, budget.image_size or style.size"
     )
 
 
@@ -211,16 +211,16 @@ def make_parts(config: TrainConfig, earlier: dict[str, Any] | None) -> Parts:
         config = replace(config, precision=Precision(earlier["facts"].get("precision")))
     device = find_device(config.device)
     style = resize(read_image(style_picture(config.style.image)), short_side=config.style.size)
-    photos = make_photos(config)
     module = make_module(config, style).to(device)
+    if device.type == "cpu":  # before the photos, since generated ones of such a size would take long
+        bf16 = config.precision is Precision.bf16  # auto tries float32 first
+        check_memory(module, photos=config.budget.photos_at_once, size=config.budget.image_size, bf16=bf16)
+    photos = make_photos(config)
     facts = gather_facts(config, style, module, photos=photos)
     if earlier is not None:
         go_on(config, module, photos, earlier=earlier, facts=facts)
     previews = Previews(style, photos.held_out_photos(384), every=config.budget.previews)
-    if device.type == "cpu":
-        bf16 = config.precision is Precision.bf16  # auto tries float32 first
-        check_memory(module, photos=config.budget.photos_at_once, size=config.budget.image_size, bf16=bf16)
-    precision = choose_precision(config, module, device)
+    precision = choose_precision(config, module)
     facts["precision"] = precision.value
     good = earlier["good"] if earlier is not None else []
     return Parts(config, module, photos, previews, precision, facts, good)
@@ -397,30 +397,38 @@ def make_trainer(parts: Parts, callbacks: Sequence[Callback]) -> Trainer:
     return trainer
 
 
-def choose_precision(config: TrainConfig, module: StyleModule, device: torch.device) -> Precision:
+def choose_precision(config: TrainConfig, module: StyleModule) -> Precision:
     """Return the number format to train in.
 
-    ``auto`` tries both for a moment, on crops as most steps have: whether bf16 pays depends on the processor, not only
-    on what it can do.
+    ``auto`` tries both for a moment, on crops of the size that most time goes into: whether bf16 pays depends on the
+    processor, not only on what it can do.
     """
     if config.precision is not Precision.auto:
         return config.precision
-    budget = config.budget
-    mostly_small = 2 * budget.small_steps > budget.steps
-    batch = random_batch(budget, budget.small_size if mostly_small else budget.image_size, device)
-    return min((Precision.fp32, Precision.bf16), key=lambda precision: time_step(module, batch, precision))
+    size = max(steps_by_size(config.budget).items(), key=lambda item: item[1] * item[0] ** 2)[0]
+    formats = (Precision.fp32, Precision.bf16)
+    return min(formats, key=lambda precision: time_step(module, config.budget.batch_size, size, precision))
 
 
-def random_batch(budget: BudgetConfig, size: int, device: torch.device) -> Tensor:
-    """Return as many images (N, 3, size, size) as a step sees."""
-    return torch.rand(budget.batch_size, 3, size, size, device=device)
+def steps_by_size(budget: BudgetConfig, *, taken: int = 0) -> dict[int, int]:
+    """Return how many steps there are, of those not yet taken, by the size of their crops in px."""
+    small = max(0, budget.small_steps - taken)
+    counts = ((budget.small_size, small), (budget.image_size, budget.steps - taken - small))
+    return {size: count for size, count in counts if count > 0}
 
 
-def time_step(module: StyleModule, batch: Tensor, precision: Precision) -> float:
-    """Return the seconds of one training step, the second of two; a copy of the module takes them."""
+def seconds_of_steps(module: StyleModule, budget: BudgetConfig, precision: Precision) -> float:
+    """Return the seconds that the steps not yet taken will take, by the time of one of each size."""
+    counts = steps_by_size(budget, taken=module.steps_before)
+    return sum(count * time_step(module, budget.batch_size, size, precision) for size, count in counts.items())
+
+
+def time_step(module: StyleModule, photos: int, size: int, precision: Precision) -> float:
+    """Return the seconds of a step on photos of ``size`` px, the second of two; a copy of the module takes them."""
     module = copy.deepcopy(module)
-    module.judge_to(batch.device)
+    module.judge_to(module.device)
     optimizer = module.new_optimizer()
+    batch = torch.rand(photos, 3, size, size, device=module.device)
     seconds = 0.0
     for _ in range(2):
         began = time.perf_counter()
@@ -446,14 +454,9 @@ def expect_seconds(parts: Parts) -> float:
     began = time.perf_counter()
     parts.previews.sheet(parts.module)
     preview_seconds = time.perf_counter() - began
-    budget, taken = parts.config.budget, parts.module.steps_before
-    steps, small = budget.steps - taken, max(0, budget.small_steps - taken)
-    seconds = steps / budget.previews * preview_seconds
-    for size, count in ((budget.small_size, small), (budget.image_size, steps - small)):
-        if count > 0:
-            batch = random_batch(budget, size, parts.module.device)
-            seconds += count * time_step(parts.module, batch, parts.precision)
-    return seconds
+    budget, module = parts.config.budget, parts.module
+    count = (budget.steps - module.steps_before) / budget.previews
+    return seconds_of_steps(module, budget, parts.precision) + count * preview_seconds
 
 
 def describe_plan(parts: Parts, *, seconds: float) -> str:
@@ -529,14 +532,14 @@ def export(parts: Parts, *, times: Sequence[float]) -> TrainingResult:
 def measure_losses(module: StyleModule, photos: PhotoDataModule) -> dict[str, float]:
     """Return the averaged weights' unweighted losses and their weighted total on the held-out photos."""
     module.judge_to(module.device)  # Lightning has moved the module off a GPU
-    rows = []
+    sums, count = torch.zeros(4, device=module.device), 0
     with torch.inference_mode():
         for batch in photos.val_dataloader():
             images = to_float(batch).to(module.device)
             terms = module.loss_terms(images, module(images))
-            rows.append(torch.stack([terms.content, terms.style, terms.tv, terms.total]))
-    means = torch.stack(rows).mean(0).tolist()
-    return dict(zip(("content", "style", "tv", "total"), means, strict=True))
+            sums += len(images) * torch.stack([terms.content, terms.style, terms.tv, terms.total])
+            count += len(images)
+    return dict(zip(("content", "style", "tv", "total"), (sums / count).tolist(), strict=True))
 
 
 def quiet_lightning() -> None:

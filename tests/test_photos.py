@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from impasto.learning import photos
-from impasto.learning.photos import Batch, PhotoCrops, PhotoDataModule, PhotoError
+from impasto.learning.photos import Batch, EndlessSampler, PhotoCrops, PhotoDataModule, PhotoError
 
 SIZE = 16
 workers_may_fork = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -470,6 +470,12 @@ class TestBrokenPhotos:
                 f"{str(only)!r}: check the path): repair the folder or name another one with data.root=DIR",
             ):
                 _ = dataset[number]
+
+
+class TestEndlessSampler:
+    def test_yields_the_numbers_from_its_start_on(self) -> None:
+        numbers = iter(EndlessSampler(7))
+        assert [next(numbers) for _ in range(4)] == [7, 8, 9, 10]
 
 
 def test_the_names_within_the_folder_and_those_of_a_step(tmp_path: Path) -> None:

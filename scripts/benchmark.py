@@ -396,8 +396,8 @@ def timed(call: Callable[..., object], *arguments: object) -> float:
     """Return the wall time of a call, to its very end on a GPU."""
     began = time.perf_counter()
     call(*arguments)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return time.perf_counter() - began
 
 

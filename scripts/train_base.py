@@ -59,7 +59,7 @@ def main() -> int:
     base = make_transformer(config).to(device)
     lessons = make_lessons(config, base, draw_styles(read_pictures(arguments), arguments))
     optimizer = make_optimizer(config, base, lessons)
-    first = load_state(arguments.work, lessons, optimizer)
+    first = load_state(arguments, lessons, optimizer)
     photos = photos_from(config, sample=first * config.budget.batch_size)
     bar = tqdm(range(first, arguments.steps), initial=first, total=arguments.steps, unit="step", miniters=20)
     for step in bar:
@@ -68,7 +68,7 @@ def main() -> int:
         loss = learn(lessons, optimizer, batch, generator=generator)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == arguments.steps:
             bar.set_postfix_str(f"loss {loss:.2f}")
-            save_state(arguments.work, lessons, optimizer, step=step + 1, loss=loss)
+            save_state(arguments, lessons, optimizer, step=step + 1, loss=loss)
     output = arguments.output if arguments.output is not None else base_weights(arguments.width)
     save_style(output, mean_of(lessons), metadata=describe(arguments), dtype=torch.float16)
     return 0
@@ -179,24 +179,37 @@ def photos_from(config: TrainConfig, *, sample: int) -> Iterator[Tensor]:
 # ---- files ------------------------------------------------------------------------------------------------------
 
 
-def load_state(work: Path, lessons: Sequence[StyleModule], optimizer: Muon) -> int:
+def load_state(arguments: argparse.Namespace, lessons: Sequence[StyleModule], optimizer: Muon) -> int:
     """Take up the state of the work folder, if there is any, and return the number of steps taken so far."""
-    path = work / "state.pt"
+    path = arguments.work / "state.pt"
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location=next(lessons[0].transformer.parameters()).device)
+    if state["arguments"] != plain(arguments):
+        raise SystemExit(
+            f"error: expected the arguments of the run in {str(arguments.work)!r} ({state['arguments']}), "
+            f"got {plain(arguments)}: name another folder with --work"
+        )
     for lesson, weights in zip(lessons, state["networks"], strict=True):
         lesson.transformer.load_state_dict(weights)
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
 
 
-def save_state(work: Path, lessons: Sequence[StyleModule], optimizer: Muon, *, step: int, loss: float) -> None:
+def plain(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return, as text, the arguments that the weights depend on."""
+    return {name: str(value) for name, value in vars(arguments).items() if name not in ("device", "work", "output")}
+
+
+def save_state(
+    arguments: argparse.Namespace, lessons: Sequence[StyleModule], optimizer: Muon, *, step: int, loss: float
+) -> None:
     """Write the state and a row of the log."""
     state: dict[str, Any] = {"networks": [lesson.transformer.state_dict() for lesson in lessons]}
-    with written_whole(work / "state.pt") as temporary:
-        torch.save({**state, "optimizer": optimizer.state_dict(), "step": step}, temporary)
-    with (work / "log.jsonl").open("a") as file:
+    state |= {"optimizer": optimizer.state_dict(), "step": step, "arguments": plain(arguments)}
+    with written_whole(arguments.work / "state.pt") as temporary:
+        torch.save(state, temporary)
+    with (arguments.work / "log.jsonl").open("a") as file:
         file.write(json.dumps({"step": step, "loss": loss}) + "\n")
 
 

@@ -36,6 +36,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(tmp_path: Path, monke
         run(monkeypatch, f"--work={tmp_path / 'parts'}", f"--output={parts}", "--steps=7")
     assert not parts.exists()
     monkeypatch.setattr(train_base, "save_state", save)
+    with pytest.raises(SystemExit, match=r"^error: expected the arguments of the run in .*'7'.*, got .*'8'.* --work$"):
+        run(monkeypatch, f"--work={tmp_path / 'parts'}", f"--output={parts}", "--steps=8")
     run(monkeypatch, f"--work={tmp_path / 'parts'}", f"--output={parts}", "--steps=7")
     ours, theirs = (load_style(path).network.state_dict() for path in (parts, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -2,12 +2,12 @@
 
     python -m scripts.compare_with_optimization runs/* --photos PHOTOS --weights vgg16_features.pth --to comparison
 
-For every style file, photo and size it measures the objective that the style was trained on, under the full VGG-16:
-of the photo unchanged, of the network's painting, and of L-BFGS from noise and from the photo after each iteration;
-then how much of the photo is kept (SSIM of the luminance) and how much of the style reached, judged by another network
-(Gram distance under VGG-19's first three blocks, balanced); the seconds of each; and what a few iterations with
-``vgg16_slim`` add to the painting. It writes ``comparison.md``, ``comparison.json``, strips of pictures and, where
-matplotlib is installed (``pip install 'impasto[plots]'``), plots.
+For every style file, photo and size it measures the objective that the style was trained on (or that of ``--loss``),
+under the full VGG-16: of the photo unchanged, of the network's painting, and of L-BFGS from noise and from the photo
+after each iteration; then how much of the photo is kept (SSIM of the luminance) and how much of the style reached,
+judged by another network (Gram distance under VGG-19's first three blocks, balanced); the seconds of each; and what a
+few iterations with ``vgg16_slim`` add to the painting. It writes ``comparison.md``, ``comparison.json``, strips of
+pictures and, where matplotlib is installed (``pip install 'impasto[plots]'``), plots.
 
 Each measurement is kept in ``TO/cells``, under a name for all that it depends on: a run that was stopped goes on with
 the same command, and with more style files, photos or sizes only what is new is measured.
@@ -52,19 +52,13 @@ JUDGE_LAYERS = ("relu1_1", "relu2_1", "relu3_1")
 
 @dataclass(frozen=True)
 class Painter:
-    """A style file from ``path``: ``budget`` it was trained with, ``key`` of its contents."""
+    """A style file from ``path``: ``budget`` of its training, ``key`` of its contents, ``options`` to measure by."""
 
     path: Path
     style: Style
     budget: str
     key: str
-
-    @property
-    def options(self) -> LossOptions:
-        """The objective it was trained on."""
-        facts = self.style.metadata
-        weights = {name: facts[name] for name in ("content_weight", "style_weight", "tv_weight")}
-        return replace(LossOptions(**read_preset("loss", facts["loss"])), **weights)
+    options: LossOptions
 
     @property
     def picture(self) -> Tensor:
@@ -82,14 +76,21 @@ class Judges:
     slim: LossNetwork
 
 
-def read_painter(path: Path) -> Painter:
-    """Return a style file with the name of the budget that it was trained with, or its steps."""
+def read_painter(path: Path, *, loss: str | None = None) -> Painter:
+    """Return a style file with the name of the budget that it was trained with, or its steps.
+
+    It is measured by the objective it was trained on, or by that of ``loss``.
+    """
     style = load_style(path)
-    length = (style.metadata["steps"], style.metadata["batch_size"])
+    facts = style.metadata
+    options = LossOptions(**read_preset("loss", facts["loss"] if loss is None else loss))
+    if loss is None:
+        options = replace(options, **{name: facts[name] for name in ("content_weight", "style_weight", "tv_weight")})
+    length = (facts["steps"], facts["batch_size"])
     budgets = {name: read_preset("budget", name) for name in preset_names("budget")}
     named = [name for name, budget in budgets.items() if (budget["steps"], budget["batch_size"]) == length]
     budget = named[0] if named else f"{length[0]} steps of {length[1]}"
-    return Painter(path, style, budget, digest(style.network.state_dict().values()))
+    return Painter(path, style, budget, digest(style.network.state_dict().values()), options)
 
 
 def digest(tensors: Iterable[Tensor], *, also: str = "") -> str:
@@ -373,7 +374,7 @@ def draw_plots(to: Path, rows: Sequence[Cell]) -> None:
 def main() -> int:
     """Measure what is missing, write the report, and return the exit status."""
     arguments = parse_arguments()
-    painters = [read_painter(path) for path in arguments.styles]
+    painters = [read_painter(path, loss=arguments.loss) for path in arguments.styles]
     check_painters(painters)
     device = find_device(arguments.device)
     full = load_loss_network(arguments.loss_network, weights=arguments.weights)
@@ -400,6 +401,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024], help="default: 256 512 1024")
     parser.add_argument("--iterations", type=int, default=500, help="of L-BFGS (default: 500)")
     parser.add_argument("--quick", action="store_true", help="2 photos at 128 px, 50 iterations: minutes on two cores")
+    parser.add_argument(
+        "--loss", choices=preset_names("loss"), help="the objective (default: what each was trained on)"
+    )
     parser.add_argument("--loss-network", default="vgg16", help="which gives the objective (default: vgg16)")
     parser.add_argument("--weights", type=Path, help="its weights (default: torch's hub cache, or a download)")
     parser.add_argument("--judge-weights", type=Path, help="VGG-19's, whole or its first three blocks (default: same)")

@@ -108,3 +108,13 @@ def test_style_files_of_one_style_with_two_objectives(
         ValueError, match=r"^expected one objective for all files of mosaic, got two: compare them apart$"
     ):
         comparison.check_painters([comparison.read_painter(path) for path in paths])
+
+
+def test_another_objective_than_that_of_the_training(
+    tmp_path: Path, network: TransformerNet, metadata: dict[str, Any]
+) -> None:
+    path = tmp_path / "style.safetensors"
+    save_style(path, network, metadata={**metadata, "style": "mosaic", "batch_size": 2, "style_weight": 2.0})
+    assert comparison.read_painter(path).options.style_weight == 2.0
+    paper = comparison.read_painter(path, loss="paper").options
+    assert (paper.scaling, paper.style_weight) == ("paper", read_preset("loss", "paper")["style_weight"])

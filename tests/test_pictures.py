@@ -129,6 +129,22 @@ class TestNotes:
                 assert exif.get_ifd(0x8769)[0x9003] == "2026:01:02 03:04:05"
                 assert exif.get_ifd(0x8825)[1] == "N"
 
+    @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_names_beyond_ascii_keep_their_bytes(self, tmp_path: Path, suffix: str, dtype: Any) -> None:
+        exif = self.noted()
+        exif[0x013B], exif[0x8298] = "François".encode(), "© 2024 Jane".encode("latin-1")
+        Image.new("RGB", (13, 9)).save(tmp_path / "a.jpg", exif=exif)
+        picture = read_picture(tmp_path / "a.jpg")
+        picture.pixels = picture.pixels.astype(dtype)
+        write_picture(tmp_path / f"b{suffix}", picture)
+        with Image.open(tmp_path / f"b{suffix}") as written:
+            notes = written.getexif()
+            assert notes[0x013B].encode("latin-1").decode() == "François"
+            assert notes[0x8298] == "© 2024 Jane"
+            if suffix != ".tif" or dtype is np.uint8:
+                assert notes.get_ifd(0x8769)[0x9003] == "2026:01:02 03:04:05"
+
     def test_the_layout_of_a_tiff_is_no_note(self, tmp_path: Path) -> None:
         Image.new("RGB", (13, 9)).save(tmp_path / "a.tif")
         assert read_picture(tmp_path / "a.tif").exif is None

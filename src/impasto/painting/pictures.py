@@ -143,7 +143,7 @@ def write_picture(path: Path, picture: Picture, *, quality: int = 95) -> None:
         return
     options: dict[str, object] = {"icc_profile": _SRGB}
     if picture.exif is not None and len(picture.exif) < _LONGEST_EXIF:
-        options["exif"] = picture.exif
+        options["exif"] = picture.exif if file_format != "TIFF" else _load_notes(picture.exif)
     if picture.alpha is not None and file_format in _WITHOUT_ALPHA:
         picture = Picture(_on_white(picture.pixels, picture.alpha))
     encode(path, to_pillow(picture), quality=quality, **options)
@@ -204,8 +204,7 @@ def _encode_deep_png(picture: Picture) -> bytes:
 def _encode_deep_tiff(picture: Picture) -> bytes:
     import tifffile
 
-    noted = Image.Exif()
-    noted.load(picture.exif or b"")
+    noted = _load_notes(picture.exif or b"")
     data = io.BytesIO()
     tifffile.imwrite(
         data,
@@ -217,7 +216,7 @@ def _encode_deep_tiff(picture: Picture) -> bytes:
         iccprofile=_SRGB,
         metadata=None,
         software=False,
-        extratags=[(tag, 2, 0, value, True) for tag, value in noted.items() if isinstance(value, str)],
+        extratags=[(tag, 2, 0, value, True) for tag, value in noted.items() if isinstance(value, bytes)],
     )
     return data.getvalue()
 
@@ -236,8 +235,22 @@ def _kept(exif: Image.Exif) -> bytes | None:
         for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             if noted := {tag: value for tag, value in exif.get_ifd(folder).items() if tag not in _SIZE_TAGS}:
                 kept[folder] = noted
-        return kept.tobytes() if len(kept) else None
+        return _with_bytes(kept).tobytes() if len(kept) else None
     return None
+
+
+def _load_notes(block: bytes) -> Image.Exif:
+    noted = Image.Exif()
+    noted.load(block)
+    return _with_bytes(noted)
+
+
+def _with_bytes(noted: Image.Exif) -> Image.Exif:
+    """Return the notes with their texts as the bytes of the file: Pillow reads Latin-1, but writes ASCII alone."""
+    for tag, value in list(noted.items()):
+        if isinstance(value, str):
+            noted[tag] = value.encode("latin-1", "replace")
+    return noted
 
 
 def _srgb_profile() -> bytes:

@@ -1,6 +1,7 @@
 """Pictures keep their bits, their alpha and what the camera noted on the way through painting."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from impasto.images import ImageFileError
 from impasto.painting.pictures import Picture, read_picture, write_picture
 from tests.test_images import LINEAR_RGB
 
@@ -71,6 +73,21 @@ class TestSixteenBits:
         _, data = cv2.imencodeWithMetadata(".png", pixels, [cv2.IMAGE_METADATA_ICCP], [block])
         (tmp_path / "a.png").write_bytes(data.tobytes())
         assert np.abs(read_picture(tmp_path / "a.png").pixels / 257 - 188).max() < 1.5
+
+    def test_a_picture_too_wide_for_a_png_leaves_the_old_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(b"old")
+        size = "1000001 x 1 px of 16 bits"
+        message = f"expected an image that PNG can hold, got {size} for {str(path)!r}: write a .tif instead"
+        with pytest.raises(ImageFileError, match=f"^{re.escape(message)}$"):
+            write_picture(path, Picture(np.zeros((1, 1_000_001, 3), np.uint16)))
+        assert path.read_bytes() == b"old"
+
+    def test_a_picture_too_wide_for_opencv_is_read_with_8(self, tmp_path: Path) -> None:
+        Image.fromarray(np.full((1, 2**20 + 1), 100 * 257, np.uint16)).save(tmp_path / "a.tif")
+        pixels = read_picture(tmp_path / "a.tif").pixels
+        assert pixels.dtype == np.uint8
+        assert (pixels == 100).all()
 
 
 class TestAlpha:

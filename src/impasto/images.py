@@ -143,7 +143,7 @@ def encode(path: Path, picture: Image.Image, *, quality: int, **options: object)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise _unfit(path, f"{picture.width} x {picture.height} px") from error
+            raise unfit(path, f"{picture.width} x {picture.height} px") from error
 
 
 class _Unnumbered:
@@ -164,9 +164,12 @@ def format_of(path: Path) -> str:
     return _KNOWN[path.suffix.lower()]
 
 
-def _unfit(path: Path, size: str) -> ImageFileError:
+def unfit(path: Path, size: str) -> ImageFileError:
+    """Return the error of an image that the format of ``path`` cannot hold."""
+    file_format = format_of(path)
+    other = ".tif" if file_format == "PNG" else ".png"
     return ImageFileError(
-        f"expected an image that {format_of(path)} can hold, got {size} for {str(path)!r}: write a .png instead"
+        f"expected an image that {file_format} can hold, got {size} for {str(path)!r}: write a {other} instead"
     )
 
 
@@ -396,6 +399,7 @@ __all__ = [
     "to_float",
     "to_pixels",
     "to_rgb",
+    "unfit",
     "upright",
     "write_image",
 ]

@@ -143,6 +143,15 @@ class TestStylize:
             "error: 2 of 5 pictures could not be painted; the others are done",
         ]
 
+    def test_a_link_to_itself_among_several(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        noise(folder / "photos/a.png")
+        os.symlink("loop.png", "photos/loop.png")
+        assert stylize("photos") == 1
+        printed = capsys.readouterr()
+        assert printed.out == "painted/a_zigzag.png\n"
+        expected = "error: expected an image file, found nothing at 'photos/loop.png': check the path"
+        assert printed.err.splitlines()[0] == expected
+
     @pytest.mark.parametrize("size", [(1, 1), (1, 30), (7, 9)])
     def test_a_tiny_picture(self, folder: Path, size: tuple[int, int]) -> None:
         noise(folder / "a.png", size=size)

@@ -98,7 +98,7 @@ def _find_sources(inputs: Sequence[str], *, output: Path) -> list[Path]:
     found: dict[Path, Path] = {}  # by real path: a picture named twice is painted once
     for text in inputs:
         for path in _expand(text, output=output):
-            found.setdefault(path.resolve(), path)
+            found.setdefault(_real(path), path)
     return list(found.values())
 
 
@@ -118,9 +118,10 @@ def _expand(text: str, *, output: Path) -> list[Path]:
 
 def _in_folder(folder: Path, *, output: Path) -> list[Path]:
     images = find_images(folder, _PAINTED_SUFFIXES)
-    if folder.resolve() in output.resolve().parents:
+    painted = _real(output)
+    if _real(folder) in painted.parents:
         # Painted pictures of a former run are no photos.
-        images = [image for image in images if output.resolve() not in image.resolve().parents]
+        images = [image for image in images if painted not in _real(image).parents]
     if not images:
         raise FileNotFoundError(f"expected images in the folder {str(folder)!r}, found none: check the path")
     return images
@@ -139,7 +140,7 @@ def _plan_file(sources: Sequence[Path], *, target: Path) -> list[Job]:
             f"expected a folder as output of {len(sources)} pictures, got the file {str(target)!r}: {_SLASH}"
         )
     is_clip = _check_kind(sources[0], target)
-    if target.resolve() == sources[0].resolve():
+    if _real(target) == _real(sources[0]):
         raise ValueError(f"expected an output other than the picture itself, got {str(target)!r}: choose another name")
     return [Job(sources[0], target, is_clip)]
 
@@ -187,7 +188,11 @@ def _free_target(target: Path, taken: set[str]) -> Path:
 
 def _key(path: Path) -> str:
     # Some file systems take a.png and A.png for one file.
-    return str(path.resolve()).casefold()
+    return str(_real(path)).casefold()
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve() raises an error of its own for a link to itself
 
 
 __all__ = [

@@ -153,6 +153,14 @@ class TestLook:
     def test_a_small_picture_at_any_scale(self, stylizer: Stylizer, scale: float) -> None:
         assert stylizer(np.zeros((3, 5, 3), np.uint8), stroke_scale=scale).shape == (3, 5, 3)
 
+    def test_a_scale_at_which_a_picture_does_not_fit_the_memory(self, stylizer: Stylizer, photo: np.ndarray) -> None:
+        message = (
+            "expected an image that fits the memory, got 500 x 410 px at a stroke scale of 0.1, which take 0.0 GB: "
+            "raise the stroke scale, or give a smaller one"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            stylizer(photo, stroke_scale=0.1, memory=10**6)
+
     def test_colours_are_kept(self, stylizer: Stylizer, photo: np.ndarray) -> None:
         gray = np.repeat(photo[..., :1], 3, axis=2)
         kept = stylizer(gray, keep_colors=True).astype(int)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Self, Unpack, overload
 
 import numpy as np
-import psutil
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -138,13 +137,15 @@ class Stylizer(Painter):
             raise ValueError(f"{_TOO_LARGE.format(self.device, width, height)}: {words}")
         return int(band)
 
+    def _room(self, memory: int | None) -> int:
+        # On a graphics card the memory is that of its tensors.
+        return super()._room(None if self.device.type == "cuda" else memory)
+
     def _free(self, memory: int | None) -> int:
-        """Return the bytes that painting may take."""
-        on_card = self.device.type == "cuda"
-        if memory is not None:
-            return memory - (torch.cuda.memory_allocated() if on_card else psutil.Process().memory_info().rss)
-        free = torch.cuda.mem_get_info()[0] if on_card else psutil.virtual_memory().available
-        return int(free) // 2
+        """Return the bytes that tensors may take."""
+        if self.device.type != "cuda":
+            return self._room(memory)
+        return torch.cuda.mem_get_info()[0] // 2 if memory is None else memory - torch.cuda.memory_allocated()
 
 
 def _gigabytes(count: int) -> str:

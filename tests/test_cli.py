@@ -152,6 +152,18 @@ class TestStylize:
         expected = "error: expected an image file, found nothing at 'photos/loop.png': check the path"
         assert printed.err.splitlines()[0] == expected
 
+    @pytest.mark.parametrize("options", [[], ["--resume"]])
+    def test_a_name_too_long_for_its_result(
+        self, folder: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        long = "b" * 250
+        for name in ("a", long, "c"):
+            noise(folder / "photos" / f"{name}.png")
+        assert stylize("photos", *options) == 1
+        printed = capsys.readouterr()
+        assert printed.out.splitlines() == ["painted/a_zigzag.png", "painted/c_zigzag.png"]
+        assert printed.err.splitlines()[0] == f"error: File name too long: 'painted/{long}_zigzag.png'"
+
     @pytest.mark.parametrize("size", [(1, 1), (1, 30), (7, 9)])
     def test_a_tiny_picture(self, folder: Path, size: tuple[int, int]) -> None:
         noise(folder / "a.png", size=size)

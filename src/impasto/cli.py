@@ -274,7 +274,7 @@ def _load(model: Path, *, device: str, precision: str) -> "Painter":
 
 
 def _without_done(jobs: Sequence["Job"]) -> list["Job"]:
-    left = [job for job in jobs if not job.target.exists()]
+    left = [job for job in jobs if not os.path.exists(job.target)]  # Path.exists() raises where the name is too long
     if len(left) < len(jobs):
         print(f"skipped {len(jobs) - len(left)} of {len(jobs)} pictures that are painted already", file=sys.stderr)
     return left

@@ -1,5 +1,6 @@
 """The command paints what it is given, and answers bad input with one line and a status."""
 
+import io
 import os
 import re
 import resource
@@ -151,6 +152,16 @@ class TestStylize:
         assert printed.out == "painted/a_zigzag.png\n"
         expected = "error: expected an image file, found nothing at 'photos/loop.png': check the path"
         assert printed.err.splitlines()[0] == expected
+
+    def test_names_that_are_no_utf_8_are_printed_as_their_bytes(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in (b"caf\xe9", b"z"):
+            noise(folder / "photos" / os.fsdecode(name + b".png"))
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "utf-8"))
+        assert stylize("photos") == 0
+        sys.stdout.seek(0)
+        assert sys.stdout.buffer.read() == b"painted/caf\xe9_zigzag.png\npainted/z_zigzag.png\n"
 
     @pytest.mark.parametrize("options", [[], ["--resume"]])
     def test_a_name_too_long_for_its_result(

@@ -6,6 +6,7 @@ imported before a subcommand needs it.
 
 import argparse
 import difflib
+import io
 import os
 import signal
 import sys
@@ -56,6 +57,8 @@ _PACKAGES = {
 def main(argv: list[str] | None = None) -> int:
     """Run the command with these words, or those of the command line, and return its exit status."""
     words = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names that are no UTF-8 are printed as their bytes
     try:
         return _run(words)
     except KeyboardInterrupt as stop:

@@ -270,6 +270,22 @@ class TestPlan:
         assert len(plan(".")) == 4
         assert targets(plan("painted")) == ["painted/a_zigzag_zigzag.jpg"]
 
+    @pytest.mark.parametrize("pattern", ["**/*.jpg", "./**/*.jpg", "p*/**/*.jpg", "painted/../**/*.jpg"])
+    def test_a_pattern_leaves_out_pictures_painted_before(self, pattern: str) -> None:
+        Path("painted").mkdir()
+        Image.new("RGB", (8, 8)).save("painted/a_zigzag.jpg")
+        assert targets(plan(pattern)) == ["painted/a_zigzag.jpg", "painted/a_zigzag-2.jpg"]
+        assert targets(plan("painted/*")) == ["painted/a_zigzag_zigzag.jpg"]
+
+    @pytest.mark.parametrize("named", ["photos", "photos/*"])
+    def test_among_the_photos_pictures_painted_before_are_known_by_their_names(self, named: str) -> None:
+        Path("photos/trip/a.jpg").unlink()
+        before = targets(plan(named, output="photos"))
+        for name in ("a_zigzag.jpg", "b_zigzag-2.PNG", "c_zigzag.partial.mp4", "d_zigzag-3.partial.gif"):
+            Path("photos", name).touch()
+        assert targets(plan(named, output="photos")) == before
+        assert len(plan(named)) == 7
+
     def test_output_is_a_file_for_one_picture(self) -> None:
         assert targets(plan("photos/a.jpg", output="out/x.png")) == ["out/x.png"]
 

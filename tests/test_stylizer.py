@@ -106,6 +106,17 @@ class TestKinds:
         assert painted.getchannel("A").getextrema() == (77, 77)
         assert stylizer(Image.new("L", (13, 11))).mode == "RGB"
 
+    @pytest.mark.parametrize("mode", ["F", "I"])
+    def test_32_bits_are_scaled_by_the_whole_picture(
+        self, stylizer: Stylizer, mode: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("impasto.painting.pictures._BAND_PIXELS", 8)
+        values = np.full((9, 8), 50_000, np.int32)
+        values[-1] = 100_000
+        image = Image.fromarray(values).convert(mode)
+        scaled = np.repeat(np.rint(values / 100_000 * 255).astype(np.uint8)[..., None], 3, axis=2)
+        assert np.array_equal(np.asarray(stylizer(image, strength=0)), scaled)
+
     @pytest.mark.parametrize(
         ("image", "message"),
         [

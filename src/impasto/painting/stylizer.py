@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from impasto.images import upright
 from impasto.painting.arithmetic import is_bf16, rewrite
 from impasto.painting.painter import Look, LookOptions, Painter
 from impasto.painting.pictures import Pixels, from_pillow, to_array, to_image, to_pillow
@@ -62,7 +63,8 @@ class Stylizer(Painter):
         """
         look = Look(**options)
         if isinstance(image, Image.Image):
-            picture = from_pillow(ImageOps.exif_transpose(image))
+            # Turned as a copy: upright, which scales 32 bits, changes the image itself.
+            picture = from_pillow(upright(ImageOps.exif_transpose(image)))
             picture.pixels = self.paint(picture.pixels, look)
             return to_pillow(picture)
         if isinstance(image, np.ndarray):

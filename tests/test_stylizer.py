@@ -126,6 +126,7 @@ class TestKinds:
             (np.full((8, 8, 3), 255.0), "expected values in [0, 1], got 255 to 255: divide them by their full scale"),
             (np.full((8, 8, 3), np.nan), "expected values in [0, 1], got nan to nan: divide them by their full scale"),
             (torch.zeros(8, 8), "expected a tensor of shape (3, H, W) or (N, 3, H, W), got (8, 8)"),
+            (torch.zeros(0, 3, 8, 8), "expected a tensor of shape (3, H, W) or (N, 3, H, W), got (0, 3, 8, 8)"),
             ("a.png", "expected a Pillow image, array or tensor, got str: convert it first"),
         ],
     )

@@ -91,7 +91,7 @@ class Stylizer(Painter):
         return painted
 
     def _paint_tensor(self, image: Tensor, look: Look) -> Tensor:
-        if image.ndim not in (3, 4) or image.shape[-3] != 3:
+        if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
             raise ValueError(f"expected a tensor of shape (3, H, W) or (N, 3, H, W), got {tuple(image.shape)}")
         images = image.detach().cpu().reshape(-1, *image.shape[-3:])
         images = images.float() if image.dtype.is_floating_point else images  # NumPy has no bfloat16

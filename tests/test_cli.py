@@ -265,6 +265,12 @@ class TestBadInput:
             "did you mean 'runs/zigzag'?"
         )
 
+    @pytest.mark.usefixtures("folder")
+    def test_an_onnx_file_that_is_not_there(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for name in ("a.onnx", "A.ONNX"):
+            assert main(["stylize", "--model", name, "a.png"]) == 2
+            assert error(capsys) == f"error: expected an ONNX file, found none at {name!r}: check the path"
+
     def test_a_misspelt_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stilize", "a.png"]) == 2
         assert error(capsys) == (

@@ -267,7 +267,7 @@ def _warn(line: str) -> None:
 
 
 def _load(model: Path, *, device: str, precision: str) -> "Painter":
-    if model.suffix == ".onnx":
+    if model.suffix.lower() == ".onnx":
         from impasto.painting.onnx_runtime import OnnxPainter
 
         return OnnxPainter(model, device=device, precision=precision)

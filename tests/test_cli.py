@@ -247,6 +247,10 @@ class TestBadInput:
                 "argument --memory: expected a size such as 4GB or 500MB, got '4 apples': see impasto stylize --help",
             ),
             (
+                ["--memory", "9" * 309],
+                f"argument --memory: expected a size of fewer digits, got {'9' * 309!r}: see impasto stylize --help",
+            ),
+            (
                 ["--max-pixels", "0"],
                 "argument --max-pixels: expected a whole number of 1 or more, got '0': see impasto stylize --help",
             ),

@@ -158,7 +158,10 @@ def _bytes(word: str) -> int:
     unit = word.upper().removeprefix(number) or "B"
     if unit not in _UNITS or not number.replace(".", "", 1).isdecimal():
         raise argparse.ArgumentTypeError(f"expected a size such as 4GB or 500MB, got {word!r}")
-    return int(float(number) * _UNITS[unit])
+    try:
+        return int(float(number) * _UNITS[unit])
+    except OverflowError as error:
+        raise argparse.ArgumentTypeError(f"expected a size of fewer digits, got {word!r}") from error
 
 
 def _quality(word: str) -> int:

@@ -259,8 +259,11 @@ def _is_named(name: str, suffixes: Collection[str]) -> bool:
 
 
 def limit_pixels(most: int) -> None:
-    """Refuse from now on, in the whole process, to decode a picture of more pixels: Pillow's guard against bombs."""
-    Image.MAX_IMAGE_PIXELS = most // 2  # it warns above its limit and refuses above twice that
+    """Refuse from now on, in the whole process, to decode a picture of more pixels: Pillow's guard against bombs.
+
+    An odd number is taken for the even one above it.
+    """
+    Image.MAX_IMAGE_PIXELS = (most + 1) // 2  # it warns above its limit and refuses above twice that
 
 
 def pixel_limit() -> int | None:

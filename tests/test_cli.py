@@ -1,5 +1,6 @@
 """The command paints what it is given, and answers bad input with one line and a status."""
 
+import io
 import os
 import re
 import resource
@@ -143,6 +144,37 @@ class TestStylize:
             "error: 2 of 5 pictures could not be painted; the others are done",
         ]
 
+    def test_a_link_to_itself_among_several(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        noise(folder / "photos/a.png")
+        os.symlink("loop.png", "photos/loop.png")
+        assert stylize("photos") == 1
+        printed = capsys.readouterr()
+        assert printed.out == "painted/a_zigzag.png\n"
+        expected = "error: expected an image file, found nothing at 'photos/loop.png': check the path"
+        assert printed.err.splitlines()[0] == expected
+
+    def test_names_that_are_no_utf_8_are_printed_as_their_bytes(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in (b"caf\xe9", b"z"):
+            noise(folder / "photos" / os.fsdecode(name + b".png"))
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "utf-8"))
+        assert stylize("photos") == 0
+        sys.stdout.seek(0)
+        assert sys.stdout.buffer.read() == b"painted/caf\xe9_zigzag.png\npainted/z_zigzag.png\n"
+
+    @pytest.mark.parametrize("options", [[], ["--resume"]])
+    def test_a_name_too_long_for_its_result(
+        self, folder: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        long = "b" * 250
+        for name in ("a", long, "c"):
+            noise(folder / "photos" / f"{name}.png")
+        assert stylize("photos", *options) == 1
+        printed = capsys.readouterr()
+        assert printed.out.splitlines() == ["painted/a_zigzag.png", "painted/c_zigzag.png"]
+        assert printed.err.splitlines()[0] == f"error: File name too long: 'painted/{long}_zigzag.png'"
+
     @pytest.mark.parametrize("size", [(1, 1), (1, 30), (7, 9)])
     def test_a_tiny_picture(self, folder: Path, size: tuple[int, int]) -> None:
         noise(folder / "a.png", size=size)
@@ -215,6 +247,10 @@ class TestBadInput:
                 "argument --memory: expected a size such as 4GB or 500MB, got '4 apples': see impasto stylize --help",
             ),
             (
+                ["--memory", "9" * 309],
+                f"argument --memory: expected a size of fewer digits, got {'9' * 309!r}: see impasto stylize --help",
+            ),
+            (
                 ["--max-pixels", "0"],
                 "argument --max-pixels: expected a whole number of 1 or more, got '0': see impasto stylize --help",
             ),
@@ -232,6 +268,12 @@ class TestBadInput:
             "error: expected a style's name, a style file, a checkpoint or a run folder, found nothing at 'zigzig': "
             "did you mean 'runs/zigzag'?"
         )
+
+    @pytest.mark.usefixtures("folder")
+    def test_an_onnx_file_that_is_not_there(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for name in ("a.onnx", "A.ONNX"):
+            assert main(["stylize", "--model", name, "a.png"]) == 2
+            assert error(capsys) == f"error: expected an ONNX file, found none at {name!r}: check the path"
 
     def test_a_misspelt_command(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stilize", "a.png"]) == 2

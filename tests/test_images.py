@@ -241,6 +241,10 @@ class TestBrokenFiles:
         )
         self.expect(path, ImageFileError, message)
 
+    def test_the_smallest_limit_admits_a_pixel(self, tmp_path: Path) -> None:
+        limit_pixels(1)
+        assert read_image(save(tmp_path / "a.png", Image.new("L", (1, 1)))).shape == (1, 3, 1, 1)
+
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_a_file_that_may_not_be_read(self, tmp_path: Path) -> None:
         path = save(tmp_path / "a.png", Image.new("L", (8, 8)))

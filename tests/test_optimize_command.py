@@ -142,6 +142,18 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert sorted(os.listdir()) == before
 
 
+@pytest.mark.parametrize("name", ["b.gif", "b.mp4"])
+def test_a_clip_is_no_photo(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames[0].save("b.gif", save_all=True, append_images=frames[1:])
+    Path("b.mp4").touch()
+    words = ["--style", "style.png", "--size=16", "--iterations=1", "--weights=slim.safetensors", "--device=cpu"]
+    assert main(["optimize", name, *words]) == 2
+    advice = "give one of its frames (of a GIF or WebP, -o with a .png takes the first)"
+    assert capsys.readouterr() == ("", f"error: expected a photo, got the clip {name!r}: {advice}\n")
+    assert not Path("runs").exists()
+
+
 def test_a_misspelt_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["optimize", "a.png", "--itterations=3"]) == 2
     assert capsys.readouterr().err.endswith("got '--itterations': did you mean '--iterations'?\n")

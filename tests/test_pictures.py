@@ -1,6 +1,7 @@
 """Pictures keep their bits, their alpha and what the camera noted on the way through painting."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from impasto.images import ImageFileError
 from impasto.painting.pictures import Picture, read_picture, write_picture
 from tests.test_images import LINEAR_RGB
 
@@ -72,6 +74,21 @@ class TestSixteenBits:
         (tmp_path / "a.png").write_bytes(data.tobytes())
         assert np.abs(read_picture(tmp_path / "a.png").pixels / 257 - 188).max() < 1.5
 
+    def test_a_picture_too_wide_for_a_png_leaves_the_old_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.png"
+        path.write_bytes(b"old")
+        size = "1000001 x 1 px of 16 bits"
+        message = f"expected an image that PNG can hold, got {size} for {str(path)!r}: write a .tif instead"
+        with pytest.raises(ImageFileError, match=f"^{re.escape(message)}$"):
+            write_picture(path, Picture(np.zeros((1, 1_000_001, 3), np.uint16)))
+        assert path.read_bytes() == b"old"
+
+    def test_a_picture_too_wide_for_opencv_is_read_with_8(self, tmp_path: Path) -> None:
+        Image.fromarray(np.full((1, 2**20 + 1), 100 * 257, np.uint16)).save(tmp_path / "a.tif")
+        pixels = read_picture(tmp_path / "a.tif").pixels
+        assert pixels.dtype == np.uint8
+        assert (pixels == 100).all()
+
 
 class TestAlpha:
     def test_hidden_colours_are_white_and_others_their_own(self, tmp_path: Path) -> None:
@@ -128,6 +145,22 @@ class TestNotes:
             if suffix != ".tif":
                 assert exif.get_ifd(0x8769)[0x9003] == "2026:01:02 03:04:05"
                 assert exif.get_ifd(0x8825)[1] == "N"
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_names_beyond_ascii_keep_their_bytes(self, tmp_path: Path, suffix: str, dtype: Any) -> None:
+        exif = self.noted()
+        exif[0x013B], exif[0x8298] = "François".encode(), "© 2024 Jane".encode("latin-1")
+        Image.new("RGB", (13, 9)).save(tmp_path / "a.jpg", exif=exif)
+        picture = read_picture(tmp_path / "a.jpg")
+        picture.pixels = picture.pixels.astype(dtype)
+        write_picture(tmp_path / f"b{suffix}", picture)
+        with Image.open(tmp_path / f"b{suffix}") as written:
+            notes = written.getexif()
+            assert notes[0x013B].encode("latin-1").decode() == "François"
+            assert notes[0x8298] == "© 2024 Jane"
+            if suffix != ".tif" or dtype is np.uint8:
+                assert notes.get_ifd(0x8769)[0x9003] == "2026:01:02 03:04:05"
 
     def test_the_layout_of_a_tiff_is_no_note(self, tmp_path: Path) -> None:
         Image.new("RGB", (13, 9)).save(tmp_path / "a.tif")

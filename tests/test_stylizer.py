@@ -106,6 +106,17 @@ class TestKinds:
         assert painted.getchannel("A").getextrema() == (77, 77)
         assert stylizer(Image.new("L", (13, 11))).mode == "RGB"
 
+    @pytest.mark.parametrize("mode", ["F", "I"])
+    def test_32_bits_are_scaled_by_the_whole_picture(
+        self, stylizer: Stylizer, mode: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("impasto.painting.pictures._BAND_PIXELS", 8)
+        values = np.full((9, 8), 50_000, np.int32)
+        values[-1] = 100_000
+        image = Image.fromarray(values).convert(mode)
+        scaled = np.repeat(np.rint(values / 100_000 * 255).astype(np.uint8)[..., None], 3, axis=2)
+        assert np.array_equal(np.asarray(stylizer(image, strength=0)), scaled)
+
     @pytest.mark.parametrize(
         ("image", "message"),
         [
@@ -115,6 +126,7 @@ class TestKinds:
             (np.full((8, 8, 3), 255.0), "expected values in [0, 1], got 255 to 255: divide them by their full scale"),
             (np.full((8, 8, 3), np.nan), "expected values in [0, 1], got nan to nan: divide them by their full scale"),
             (torch.zeros(8, 8), "expected a tensor of shape (3, H, W) or (N, 3, H, W), got (8, 8)"),
+            (torch.zeros(0, 3, 8, 8), "expected a tensor of shape (3, H, W) or (N, 3, H, W), got (0, 3, 8, 8)"),
             ("a.png", "expected a Pillow image, array or tensor, got str: convert it first"),
         ],
     )
@@ -152,6 +164,14 @@ class TestLook:
     @pytest.mark.parametrize("scale", [0.1, 10])
     def test_a_small_picture_at_any_scale(self, stylizer: Stylizer, scale: float) -> None:
         assert stylizer(np.zeros((3, 5, 3), np.uint8), stroke_scale=scale).shape == (3, 5, 3)
+
+    def test_a_scale_at_which_a_picture_does_not_fit_the_memory(self, stylizer: Stylizer, photo: np.ndarray) -> None:
+        message = (
+            "expected an image that fits the memory, got 500 x 410 px at a stroke scale of 0.1, which take 0.0 GB: "
+            "raise the stroke scale, or give a smaller one"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            stylizer(photo, stroke_scale=0.1, memory=10**6)
 
     def test_colours_are_kept(self, stylizer: Stylizer, photo: np.ndarray) -> None:
         gray = np.repeat(photo[..., :1], 3, axis=2)
@@ -261,6 +281,22 @@ class TestPlan:
         Image.new("RGB", (8, 8)).save("painted/a_zigzag.jpg")
         assert len(plan(".")) == 4
         assert targets(plan("painted")) == ["painted/a_zigzag_zigzag.jpg"]
+
+    @pytest.mark.parametrize("pattern", ["**/*.jpg", "./**/*.jpg", "p*/**/*.jpg", "painted/../**/*.jpg"])
+    def test_a_pattern_leaves_out_pictures_painted_before(self, pattern: str) -> None:
+        Path("painted").mkdir()
+        Image.new("RGB", (8, 8)).save("painted/a_zigzag.jpg")
+        assert targets(plan(pattern)) == ["painted/a_zigzag.jpg", "painted/a_zigzag-2.jpg"]
+        assert targets(plan("painted/*")) == ["painted/a_zigzag_zigzag.jpg"]
+
+    @pytest.mark.parametrize("named", ["photos", "photos/*"])
+    def test_among_the_photos_pictures_painted_before_are_known_by_their_names(self, named: str) -> None:
+        Path("photos/trip/a.jpg").unlink()
+        before = targets(plan(named, output="photos"))
+        for name in ("a_zigzag.jpg", "b_zigzag-2.PNG", "c_zigzag.partial.mp4", "d_zigzag-3.partial.gif"):
+            Path("photos", name).touch()
+        assert targets(plan(named, output="photos")) == before
+        assert len(plan(named)) == 7
 
     def test_output_is_a_file_for_one_picture(self) -> None:
         assert targets(plan("photos/a.jpg", output="out/x.png")) == ["out/x.png"]

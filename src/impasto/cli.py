@@ -6,6 +6,7 @@ imported before a subcommand needs it.
 
 import argparse
 import difflib
+import io
 import os
 import signal
 import sys
@@ -56,6 +57,8 @@ _PACKAGES = {
 def main(argv: list[str] | None = None) -> int:
     """Run the command with these words, or those of the command line, and return its exit status."""
     words = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names that are no UTF-8 are printed as their bytes
     try:
         return _run(words)
     except KeyboardInterrupt as stop:
@@ -155,7 +158,10 @@ def _bytes(word: str) -> int:
     unit = word.upper().removeprefix(number) or "B"
     if unit not in _UNITS or not number.replace(".", "", 1).isdecimal():
         raise argparse.ArgumentTypeError(f"expected a size such as 4GB or 500MB, got {word!r}")
-    return int(float(number) * _UNITS[unit])
+    try:
+        return int(float(number) * _UNITS[unit])
+    except OverflowError as error:
+        raise argparse.ArgumentTypeError(f"expected a size of fewer digits, got {word!r}") from error
 
 
 def _quality(word: str) -> int:
@@ -264,7 +270,7 @@ def _warn(line: str) -> None:
 
 
 def _load(model: Path, *, device: str, precision: str) -> "Painter":
-    if model.suffix == ".onnx":
+    if model.suffix.lower() == ".onnx":
         from impasto.painting.onnx_runtime import OnnxPainter
 
         return OnnxPainter(model, device=device, precision=precision)
@@ -274,7 +280,7 @@ def _load(model: Path, *, device: str, precision: str) -> "Painter":
 
 
 def _without_done(jobs: Sequence["Job"]) -> list["Job"]:
-    left = [job for job in jobs if not job.target.exists()]
+    left = [job for job in jobs if not os.path.exists(job.target)]  # Path.exists() raises where the name is too long
     if len(left) < len(jobs):
         print(f"skipped {len(jobs) - len(left)} of {len(jobs)} pictures that are painted already", file=sys.stderr)
     return left

@@ -143,7 +143,7 @@ def encode(path: Path, picture: Image.Image, *, quality: int, **options: object)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise _unfit(path, f"{picture.width} x {picture.height} px") from error
+            raise unfit(path, f"{picture.width} x {picture.height} px") from error
 
 
 class _Unnumbered:
@@ -164,9 +164,12 @@ def format_of(path: Path) -> str:
     return _KNOWN[path.suffix.lower()]
 
 
-def _unfit(path: Path, size: str) -> ImageFileError:
+def unfit(path: Path, size: str) -> ImageFileError:
+    """Return the error of an image that the format of ``path`` cannot hold."""
+    file_format = format_of(path)
+    other = ".tif" if file_format == "PNG" else ".png"
     return ImageFileError(
-        f"expected an image that {format_of(path)} can hold, got {size} for {str(path)!r}: write a .png instead"
+        f"expected an image that {file_format} can hold, got {size} for {str(path)!r}: write a {other} instead"
     )
 
 
@@ -256,8 +259,11 @@ def _is_named(name: str, suffixes: Collection[str]) -> bool:
 
 
 def limit_pixels(most: int) -> None:
-    """Refuse from now on, in the whole process, to decode a picture of more pixels: Pillow's guard against bombs."""
-    Image.MAX_IMAGE_PIXELS = most // 2  # it warns above its limit and refuses above twice that
+    """Refuse from now on, in the whole process, to decode a picture of more pixels: Pillow's guard against bombs.
+
+    An odd number is taken for the even one above it.
+    """
+    Image.MAX_IMAGE_PIXELS = (most + 1) // 2  # it warns above its limit and refuses above twice that
 
 
 def pixel_limit() -> int | None:
@@ -396,6 +402,7 @@ __all__ = [
     "to_float",
     "to_pixels",
     "to_rgb",
+    "unfit",
     "upright",
     "write_image",
 ]

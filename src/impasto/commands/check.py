@@ -20,16 +20,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the damaged photos and how many there are, and return the exit status."""
     from tqdm import tqdm
 
-    from impasto.photo_folder import find_photos, to_bytes, to_line
+    from impasto.photo_folder import find_photos, to_line
 
     folder = Path(arguments.folder)
     photos, damaged = find_photos(folder), 0
     for photo, reason in _read_all(photos):
         if reason is not None:
             damaged += 1
-            with tqdm.external_write_mode():
-                sys.stdout.buffer.write(to_bytes(to_line(os.path.relpath(photo, folder), reason) + "\n"))
-                sys.stdout.flush()
+            tqdm.write(to_line(os.path.relpath(photo, folder), reason))
     sound = "all can be read" if damaged == 0 else f"{damaged:,} cannot be read"
     print(f"{len(photos):,} photo{'' if len(photos) == 1 else 's'}, {sound}", file=sys.stderr)
     return 0 if damaged == 0 else 1

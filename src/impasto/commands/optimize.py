@@ -125,6 +125,11 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = plan_jobs([arguments.photo], output=arguments.output, style_name=name)
     if len(jobs) != 1:
         raise ValueError(f"expected one photo, got {len(jobs)} with {arguments.photo!r}: optimize them one by one")
+    if jobs[0].is_clip:
+        raise ValueError(
+            f"expected a photo, got the clip {str(jobs[0].source)!r}: give one of its frames "
+            "(of a GIF or WebP, -o with a .png takes the first)"
+        )
     photo, scales, options = read_image(jobs[0].source), read_scales(arguments), read_options(arguments)
     steps = paint(
         load_judge(arguments, pooling=arguments.pooling),

@@ -1,5 +1,6 @@
 """Many pictures and clips: while one picture is painted, the next is decoded and the one before is encoded."""
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -80,9 +81,15 @@ def _write(job: Job, painted: Picture | Exception, *, quality: int, strip: bool)
 def _outcome(job: Job, written: Future[None]) -> tuple[Job, Exception | None]:
     try:
         written.result()
-    except _ONE_PICTURES as error:
+    except (*_ONE_PICTURES, OSError) as error:
+        if _ends_all(error):
+            raise
         return job, error
     return job, None
+
+
+def _ends_all(error: Exception) -> bool:
+    return not isinstance(error, _ONE_PICTURES) and getattr(error, "errno", None) != errno.ENAMETOOLONG
 
 
 def paint_clips(
@@ -108,7 +115,9 @@ def paint_clips(
                 paint_animation(painter, job, look, options, progress=tell)
             else:
                 _paint_video(painter, job, look, options, progress=tell, warn=warn)
-        except _ONE_PICTURES as error:
+        except (*_ONE_PICTURES, OSError) as error:
+            if _ends_all(error):
+                raise
             yield job, error
         else:
             yield job, None

@@ -329,11 +329,9 @@ class FormerClip:
     def find(cls, path: Path, *, mark: str) -> Self | None:
         """Return what is to be continued; None where nothing is there, or no frame of a killed run was on the disk."""
         try:
-            with _open(path) as container:
-                _main_stream(container, path)
+            former = cls(path, mark=mark)
         except (FileNotFoundError, ClipError):
             return None
-        former = cls(path, mark=mark)
         return former if former.frames else None
 
     def packets(self) -> "Iterator[av.Packet[Any]]":

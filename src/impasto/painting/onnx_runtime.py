@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import psutil
 
 from impasto.metadata import StyleFileError, parse_metadata
 from impasto.painting.painter import Painter
@@ -63,10 +62,7 @@ class OnnxPainter(Painter):
     def _check_memory(self, pixels: Pixels, memory: int | None) -> None:
         height, width = pixels.shape[:2]
         needed = _BYTES * self.width * height * width
-        free = psutil.virtual_memory().available // 2
-        if memory is not None:
-            free = memory - psutil.Process().memory_info().rss
-        if needed > free:
+        if needed > self._room(memory):
             raise ValueError(
                 f"expected an image that fits the memory, got {width} x {height} px, for which an ONNX file takes "
                 f"{needed / 1e9:.1f} GB more: give the style file, which paints large pictures in bands"

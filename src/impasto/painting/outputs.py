@@ -3,9 +3,10 @@
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
 from impasto.images import (
@@ -50,19 +51,19 @@ class ClipOptions:
 def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> list[Job]:
     """Return what to paint and where to: no source is overwritten, no two pictures share a target.
 
-    Each input is a picture, a video, a folder (searched with its subfolders) or a glob pattern. ``output`` is a file,
-    for one picture only, or a folder; without it the folder ``painted``. In a folder the name is ``<photo>_<style>``
-    with the photo's suffix, or .png (of a video .mp4) where that format cannot be written; a file of that name from a
-    former run is replaced. An animated GIF or WebP is a clip, unless ``output`` is a file of another kind.
+    Each input is a picture, a video, a folder (searched with its subfolders) or a glob pattern; folders and patterns
+    leave out what former runs painted. ``output`` is a file, for one picture only, or a folder; without it the folder
+    ``painted``. In a folder the name is ``<photo>_<style>`` with the photo's suffix, or .png (of a video .mp4) where
+    that format cannot be written; a file of that name from a former run is replaced. An animated GIF or WebP is a
+    clip, unless ``output`` is a file of another kind.
 
     Raises:
         FileNotFoundError: a folder holds no images, or a pattern fits none.
         ValueError: the output is a file for several pictures, one of the sources, or of an unknown format.
     """
-    folder = DEFAULT_FOLDER if output is None else output
-    sources = _find_sources(inputs, output=Path(folder))
+    sources = _find_sources(inputs, output=output, style_name=style_name)
     if output is None or _is_folder(output):
-        return _plan_folder(sources, folder=Path(folder), style_name=style_name)
+        return _plan_folder(sources, folder=_folder_of(output), style_name=style_name)
     return _plan_file(sources, target=Path(output))
 
 
@@ -70,7 +71,7 @@ def find_folder(output: str | None) -> Path:
     """Return the folder for pictures that are named elsewhere; raises ValueError where the output is a file."""
     if output is not None and not _is_folder(output):
         raise ValueError(f"expected a folder as output, got the file {output!r}: {_SLASH}")
-    return Path(DEFAULT_FOLDER if output is None else output)
+    return _folder_of(output)
 
 
 def partial_path(target: Path) -> Path:
@@ -94,36 +95,47 @@ def another_part(path: Path) -> ValueError:
     )
 
 
-def _find_sources(inputs: Sequence[str], *, output: Path) -> list[Path]:
+def _find_sources(inputs: Sequence[str], *, output: str | None, style_name: str) -> list[Path]:
     found: dict[Path, Path] = {}  # by real path: a picture named twice is painted once
     for text in inputs:
-        for path in _expand(text, output=output):
-            found.setdefault(path.resolve(), path)
+        for path in _expand(text, output=output, style_name=style_name):
+            found.setdefault(_real(path), path)
     return list(found.values())
 
 
-def _expand(text: str, *, output: Path) -> list[Path]:
+def _expand(text: str, *, output: str | None, style_name: str) -> list[Path]:
     """Return the pictures an input stands for; a missing file stands for itself, and is missed when it is read."""
     path = Path(text)
     if path.is_dir():
-        return _in_folder(path, output=output)
-    if path.exists() or not glob.has_magic(text):
+        root, images = path, find_images(path, _PAINTED_SUFFIXES)
+        expected = f"expected images in the folder {str(path)!r}, found none"
+    elif path.exists() or not glob.has_magic(text):
         return [path]
-    matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-    images = [match for match in matches if match.suffix.lower() in _PAINTED_SUFFIXES and match.is_file()]
+    else:
+        root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
+        matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+        images = [match for match in matches if match.suffix.lower() in _PAINTED_SUFFIXES and match.is_file()]
+        expected = f"expected a pattern that fits images, found none for {text!r}"
+    images = _without_painted(images, root, output=output, style_name=style_name)
     if not images:
-        raise FileNotFoundError(f"expected a pattern that fits images, found none for {text!r}: check the path")
+        raise FileNotFoundError(f"{expected}: check the path")
     return images
 
 
-def _in_folder(folder: Path, *, output: Path) -> list[Path]:
-    images = find_images(folder, _PAINTED_SUFFIXES)
-    if folder.resolve() in output.resolve().parents:
-        # Painted pictures of a former run are no photos.
-        images = [image for image in images if output.resolve() not in image.resolve().parents]
-    if not images:
-        raise FileNotFoundError(f"expected images in the folder {str(folder)!r}, found none: check the path")
+def _without_painted(images: list[Path], root: Path, *, output: str | None, style_name: str) -> list[Path]:
+    """Return the images under the root that no former run has painted."""
+    folder = _real(_folder_of(output))
+    if _real(root) in folder.parents:
+        return [image for image in images if folder not in _real(image).parents]
+    if _real(root) == folder and output is not None:
+        # Among the photos only the name tells them. Who names the folder painted wants them painted once more.
+        name = re.compile(rf"_{re.escape(style_name)}(-\d+)?(\.partial)?\Z")
+        return [image for image in images if name.search(image.stem) is None]
     return images
+
+
+def _folder_of(output: str | None) -> Path:
+    return Path(DEFAULT_FOLDER if output is None else output)
 
 
 def _is_folder(output: str) -> bool:
@@ -139,7 +151,7 @@ def _plan_file(sources: Sequence[Path], *, target: Path) -> list[Job]:
             f"expected a folder as output of {len(sources)} pictures, got the file {str(target)!r}: {_SLASH}"
         )
     is_clip = _check_kind(sources[0], target)
-    if target.resolve() == sources[0].resolve():
+    if _real(target) == _real(sources[0]):
         raise ValueError(f"expected an output other than the picture itself, got {str(target)!r}: choose another name")
     return [Job(sources[0], target, is_clip)]
 
@@ -187,7 +199,11 @@ def _free_target(target: Path, taken: set[str]) -> Path:
 
 def _key(path: Path) -> str:
     # Some file systems take a.png and A.png for one file.
-    return str(path.resolve()).casefold()
+    return str(_real(path)).casefold()
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve() raises an error of its own for a link to itself
 
 
 __all__ = [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
+import psutil
 
 from impasto.painting.pictures import Pixels
 
@@ -61,7 +62,10 @@ class Painter(ABC):
         if np.issubdtype(pixels.dtype, np.floating) and pixels.dtype != np.float32:
             return self.paint(pixels.astype(np.float32), look).astype(pixels.dtype)
         height, width = pixels.shape[:2]
-        scaled = _resize(pixels, round(height / look.stroke_scale), round(width / look.stroke_scale))
+        size = [round(side / look.stroke_scale) for side in (height, width)]
+        if look.stroke_scale < 1:
+            self._check_room(*size, itemsize=pixels.itemsize, look=look)
+        scaled = _resize(pixels, *size)
         painted = self._paint_whole(_pad(scaled), look.memory)
         painted = _resize(painted[: scaled.shape[0], : scaled.shape[1]], height, width)
         if look.keep_colors or look.strength != 1:
@@ -73,6 +77,22 @@ class Painter(ABC):
     @abstractmethod
     def weights(self) -> bytes:
         """Return the bytes of the network's weights, which tell this style from others of its name."""
+
+    def _check_room(self, height: int, width: int, *, itemsize: int, look: Look) -> None:
+        """Raise ValueError where the memory does not hold a picture of this size and its painting."""
+        needed = 2 * 3 * height * width * itemsize
+        if needed > self._room(look.memory):
+            raise ValueError(
+                f"expected an image that fits the memory, got {width} x {height} px at a stroke "
+                f"scale of {look.stroke_scale:g}, which take {needed / 1e9:.1f} GB: "
+                "raise the stroke scale, or give a smaller one"
+            )
+
+    def _room(self, memory: int | None) -> int:
+        """Return the bytes that pixels may take."""
+        if memory is not None:
+            return int(memory - psutil.Process().memory_info().rss)
+        return int(psutil.virtual_memory().available) // 2
 
     @abstractmethod
     def _paint_whole(self, pixels: Pixels, memory: int | None) -> Pixels:

@@ -24,6 +24,7 @@ from impasto.images import (
     to_float,
     to_pixels,
     to_rgb,
+    unfit,
     upright,
 )
 
@@ -137,13 +138,13 @@ def write_picture(path: Path, picture: Picture, *, quality: int = 95) -> None:
     check_writable(path)
     file_format = format_of(path)
     if picture.pixels.dtype == np.uint16 and file_format in _DEEP_FORMATS:
-        data = _encode_deep_png(picture) if file_format == "PNG" else _encode_deep_tiff(picture)
+        data = _encode_deep_png(path, picture) if file_format == "PNG" else _encode_deep_tiff(picture)
         with written_whole(path) as temporary:
             temporary.write_bytes(data)
         return
     options: dict[str, object] = {"icc_profile": _SRGB}
     if picture.exif is not None and len(picture.exif) < _LONGEST_EXIF:
-        options["exif"] = picture.exif
+        options["exif"] = picture.exif if file_format != "TIFF" else _load_notes(picture.exif)
     if picture.alpha is not None and file_format in _WITHOUT_ALPHA:
         picture = Picture(_on_white(picture.pixels, picture.alpha))
     encode(path, to_pillow(picture), quality=quality, **options)
@@ -160,7 +161,10 @@ def _decode_deep(path: Path, *, turn: int) -> Pixels | None:
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    values: Pixels | None = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        values: Pixels | None = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # a side beyond 2**20 px
+        return None
     if values is None or values.dtype != np.uint16:
         return None
     to_rgb_order = {2: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
@@ -189,7 +193,7 @@ def _on_white(pixels: Pixels, alpha: Pixels) -> Pixels:
     return np.rint(pixels * share + full * (1 - share)).astype(pixels.dtype)
 
 
-def _encode_deep_png(picture: Picture) -> bytes:
+def _encode_deep_png(path: Path, picture: Picture) -> bytes:
     import cv2
 
     order = cv2.COLOR_RGB2BGR if picture.alpha is None else cv2.COLOR_RGBA2BGRA
@@ -197,15 +201,17 @@ def _encode_deep_png(picture: Picture) -> bytes:
     if picture.exif is not None:
         metadata[cv2.IMAGE_METADATA_EXIF] = picture.exif.removeprefix(b"Exif\0\0")
     blocks = [np.frombuffer(block, np.uint8) for block in metadata.values()]
-    _, data = cv2.imencodeWithMetadata(".png", cv2.cvtColor(_stacked(picture), order), list(metadata), blocks)
+    is_done, data = cv2.imencodeWithMetadata(".png", cv2.cvtColor(_stacked(picture), order), list(metadata), blocks)
+    if not is_done:
+        height, width = picture.pixels.shape[:2]
+        raise unfit(path, f"{width} x {height} px of 16 bits")
     return bytes(data)
 
 
 def _encode_deep_tiff(picture: Picture) -> bytes:
     import tifffile
 
-    noted = Image.Exif()
-    noted.load(picture.exif or b"")
+    noted = _load_notes(picture.exif or b"")
     data = io.BytesIO()
     tifffile.imwrite(
         data,
@@ -217,7 +223,7 @@ def _encode_deep_tiff(picture: Picture) -> bytes:
         iccprofile=_SRGB,
         metadata=None,
         software=False,
-        extratags=[(tag, 2, 0, value, True) for tag, value in noted.items() if isinstance(value, str)],
+        extratags=[(tag, 2, 0, value, True) for tag, value in noted.items() if isinstance(value, bytes)],
     )
     return data.getvalue()
 
@@ -236,8 +242,22 @@ def _kept(exif: Image.Exif) -> bytes | None:
         for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             if noted := {tag: value for tag, value in exif.get_ifd(folder).items() if tag not in _SIZE_TAGS}:
                 kept[folder] = noted
-        return kept.tobytes() if len(kept) else None
+        return _with_bytes(kept).tobytes() if len(kept) else None
     return None
+
+
+def _load_notes(block: bytes) -> Image.Exif:
+    noted = Image.Exif()
+    noted.load(block)
+    return _with_bytes(noted)
+
+
+def _with_bytes(noted: Image.Exif) -> Image.Exif:
+    """Return the notes with their texts as the bytes of the file: Pillow reads Latin-1, but writes ASCII alone."""
+    for tag, value in list(noted.items()):
+        if isinstance(value, str):
+            noted[tag] = value.encode("latin-1", "replace")
+    return noted
 
 
 def _srgb_profile() -> bytes:

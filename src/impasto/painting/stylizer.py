@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Self, Unpack, overload
 
 import numpy as np
-import psutil
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from impasto.images import upright
 from impasto.painting.arithmetic import is_bf16, rewrite
 from impasto.painting.painter import Look, LookOptions, Painter
 from impasto.painting.pictures import Pixels, from_pillow, to_array, to_image, to_pillow
@@ -63,7 +63,8 @@ class Stylizer(Painter):
         """
         look = Look(**options)
         if isinstance(image, Image.Image):
-            picture = from_pillow(ImageOps.exif_transpose(image))
+            # Turned as a copy: upright, which scales 32 bits, changes the image itself.
+            picture = from_pillow(upright(ImageOps.exif_transpose(image)))
             picture.pixels = self.paint(picture.pixels, look)
             return to_pillow(picture)
         if isinstance(image, np.ndarray):
@@ -90,7 +91,7 @@ class Stylizer(Painter):
         return painted
 
     def _paint_tensor(self, image: Tensor, look: Look) -> Tensor:
-        if image.ndim not in (3, 4) or image.shape[-3] != 3:
+        if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
             raise ValueError(f"expected a tensor of shape (3, H, W) or (N, 3, H, W), got {tuple(image.shape)}")
         images = image.detach().cpu().reshape(-1, *image.shape[-3:])
         images = images.float() if image.dtype.is_floating_point else images  # NumPy has no bfloat16
@@ -138,13 +139,15 @@ class Stylizer(Painter):
             raise ValueError(f"{_TOO_LARGE.format(self.device, width, height)}: {words}")
         return int(band)
 
+    def _room(self, memory: int | None) -> int:
+        # On a graphics card the memory is that of its tensors.
+        return super()._room(None if self.device.type == "cuda" else memory)
+
     def _free(self, memory: int | None) -> int:
-        """Return the bytes that painting may take."""
-        on_card = self.device.type == "cuda"
-        if memory is not None:
-            return memory - (torch.cuda.memory_allocated() if on_card else psutil.Process().memory_info().rss)
-        free = torch.cuda.mem_get_info()[0] if on_card else psutil.virtual_memory().available
-        return int(free) // 2
+        """Return the bytes that tensors may take."""
+        if self.device.type != "cuda":
+            return self._room(memory)
+        return torch.cuda.mem_get_info()[0] // 2 if memory is None else memory - torch.cuda.memory_allocated()
 
 
 def _gigabytes(count: int) -> str:

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from impasto.images import contact_sheet, read_image, resize, write_image
 from impasto.learning.photos import sample_photos
+from impasto.painting.painter import LookOptions
 from impasto.painting.pictures import to_array, to_image
 from impasto.painting.smoothing import Smoother
-from impasto.painting.stylizer import LookOptions, Stylizer
+from impasto.painting.stylizer import Stylizer
 from impasto.style_file import SHIPPED
 
 HERO = "weeping_woman"

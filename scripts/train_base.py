@@ -33,7 +33,8 @@ from impasto.learning.features import load_loss_network
 from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
 from impasto.learning.training import base_weights, make_loss, make_photos, make_transformer
-from impasto.style_file import FORMAT_VERSION, save_style
+from impasto.metadata import FORMAT_VERSION
+from impasto.style_file import save_style
 from impasto.transformer import ConvLayer, InstanceNorm, TransformerNet, find_device
 
 VARY = v2.Compose(

@@ -11,7 +11,8 @@ from PIL import Image
 
 from impasto.painting.batch import paint_clips
 from impasto.painting.outputs import ClipOptions, Job
-from impasto.painting.stylizer import Look, Stylizer
+from impasto.painting.painter import Look
+from impasto.painting.stylizer import Stylizer
 from tests.clip_files import picture
 from tests.test_cli import stylize
 from tests.test_video import StopsAfter

@@ -17,8 +17,9 @@ from PIL import Image
 
 from impasto.cli import main
 from impasto.painting.camera import paint_camera
+from impasto.painting.painter import Look
 from impasto.painting.smoothing import Smoother
-from impasto.painting.stylizer import Look, Stylizer
+from impasto.painting.stylizer import Stylizer
 from tests.clip_files import Clip, frames, write_clip
 from tests.test_cli import error, stylize
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from impasto.cli import main
+from impasto.metadata import StyleFileError
 from impasto.painting.import_model import import_model
-from impasto.style_file import StyleFileError, load_style
+from impasto.style_file import load_style
 
 
 class PaddedConv(nn.Module):

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from impasto.learning import photos
-from impasto.learning.photos import Batch, EndlessSampler, PhotoCrops, PhotoDataModule, PhotoError
+from impasto.learning.photos import Batch, EndlessSampler, PhotoCrops, PhotoDataModule
+from impasto.photo_folder import PhotoError
 
 SIZE = 16
 workers_may_fork = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from impasto.cli import main
 from impasto.painting.batch import paint_clips
 from impasto.painting.outputs import ClipOptions, Job
+from impasto.painting.painter import Look
 from impasto.painting.smoothing import Smoother
-from impasto.painting.stylizer import Look, Stylizer
+from impasto.painting.stylizer import Stylizer
 from tests.clip_files import Clip, frames, times, write_clip
 
 SIZE = (96, 64)

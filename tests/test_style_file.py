@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from impasto.style_file import SHIPPED, StyleFileError, load_style, save_style
+from impasto.metadata import StyleFileError
+from impasto.style_file import SHIPPED, load_style, save_style
 from impasto.transformer import TransformerNet
 
 Metadata = dict[str, Any]

@@ -328,6 +328,3 @@ def _note(error: BaseException) -> str:
 def _fail(line: str, *, status: int) -> int:
     print(line, file=sys.stderr)
     return status
-
-
-__all__ = ["main"]

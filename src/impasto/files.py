@@ -57,6 +57,3 @@ def leave_disk_errors_to_the_main_thread(failure: threading.ExceptHookArgs) -> N
     """Say nothing of a full disk in TensorBoard's writer thread, which raises the error again in the main thread."""
     if not issubclass(failure.exc_type, OSError):
         threading.__excepthook__(failure)
-
-
-__all__ = ["NO_SPACE", "flush_to_disk", "leave_disk_errors_to_the_main_thread", "remove_leftovers", "written_whole"]

@@ -377,32 +377,3 @@ def _to_tensor(image: Image.Image) -> "Tensor":
     import torch
 
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-__all__ = [
-    "ANIMATED_SUFFIXES",
-    "IMAGE_SUFFIXES",
-    "WRITABLE_SUFFIXES",
-    "ImageFileError",
-    "check_writable",
-    "contact_sheet",
-    "decode",
-    "decode_photo",
-    "encode",
-    "find_alpha",
-    "find_images",
-    "format_of",
-    "is_animated",
-    "limit_pixels",
-    "opened",
-    "pixel_limit",
-    "read_image",
-    "read_pixels",
-    "resize",
-    "to_float",
-    "to_pixels",
-    "to_rgb",
-    "unfit",
-    "upright",
-    "write_image",
-]

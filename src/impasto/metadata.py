@@ -61,14 +61,3 @@ def check_metadata(path: Path, metadata: object) -> dict[str, Any]:
 
 def _fits_file_name(name: str) -> bool:
     return name.isprintable() and name.strip(".") != "" and Path(name).name == name and "\\" not in name
-
-
-__all__ = [
-    "FORMAT_VERSION",
-    "LARGEST_WIDTH",
-    "METADATA_FIELD",
-    "StyleFileError",
-    "check_metadata",
-    "foreign",
-    "parse_metadata",
-]

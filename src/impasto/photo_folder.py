@@ -67,6 +67,3 @@ def write_list(path: Path, reasons: Mapping[str, str]) -> None:
     with written_whole(path) as temporary:
         names = sorted(reasons, key=Path)
         temporary.write_bytes(to_bytes("".join(to_line(name, reasons[name]) + "\n" for name in names)))
-
-
-__all__ = ["UNREADABLE", "PhotoError", "find_damage", "find_photos", "to_bytes", "to_line", "write_list"]

@@ -20,8 +20,6 @@ from torch import Tensor
 
 from impasto.files import written_whole
 from impasto.metadata import (
-    FORMAT_VERSION,
-    LARGEST_WIDTH,
     METADATA_FIELD,
     StyleFileError,
     check_metadata,
@@ -215,15 +213,3 @@ def _build(path: Path, metadata: dict[str, Any], weights: Mapping[str, Tensor]) 
     network = _empty_network(metadata["width"])
     network.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
     return Style(network.eval().requires_grad_(False), metadata)
-
-
-__all__ = [
-    "FORMAT_VERSION",
-    "LARGEST_WIDTH",
-    "SHIPPED",
-    "Style",
-    "StyleFileError",
-    "load_style",
-    "read_checkpoint",
-    "save_style",
-]

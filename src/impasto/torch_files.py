@@ -82,6 +82,3 @@ def _is_ordinary(tensor: Tensor) -> bool:
         and not tensor.is_quantized
         and not tensor.is_complex()
     )
-
-
-__all__ = ["LARGEST", "read_torch_file"]

@@ -201,17 +201,3 @@ def find_device(name: str) -> torch.device:
     if name not in found:
         raise ValueError(f"expected auto or a device of this machine ({', '.join(found)}), got {name!r}: choose again")
     return torch.device(name)
-
-
-__all__ = [
-    "MINIMUM_SIZE",
-    "ConvLayer",
-    "InstanceNorm",
-    "ResidualBlock",
-    "TransformerNet",
-    "UpsampleConvLayer",
-    "UpsampleLayer",
-    "check_input",
-    "count_parameters",
-    "find_device",
-]

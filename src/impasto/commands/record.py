@@ -69,6 +69,3 @@ class Record:
         if self.colours is None:
             return picture
         return keep_colors(resize(self.colours, short_side=min(picture.shape[-2:])), picture)
-
-
-__all__ = ["Record"]

@@ -16,6 +16,3 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(_MMAP_MAX, 0)
         library.mallopt(_TRIM_THRESHOLD, _TWO_GIB)
-
-
-__all__ = ["keep_freed_memory"]

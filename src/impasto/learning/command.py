@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import hydra
-import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import AliasToken, MappingNode, YAMLError, scan
+from yaml import compose as compose_yaml
 
 from impasto.learning.config import ConfigError, TrainConfig, option_names, validate
 
@@ -159,7 +159,7 @@ def _is_plain(text: bytes) -> bool:
     with suppress(YAMLError, UnicodeDecodeError, RecursionError):  # Hydra says so, if it reads the file at all
         if re.search(rb"#\s*@", text) or any(isinstance(token, AliasToken) for token in scan(text)):
             return False
-        root = yaml.compose(text)
+        root = compose_yaml(text)
         return not isinstance(root, MappingNode) or all(key.value not in ("defaults", "<<") for key, _ in root.value)
     return True
 
@@ -215,6 +215,3 @@ def _on_one_line(error: Exception) -> str:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return next((line for line in lines if not line.endswith("raised while composing config:")), lines[0])
-
-
-__all__ = ["main", "read_options"]

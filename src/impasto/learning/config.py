@@ -351,19 +351,3 @@ def _flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def to_yaml(config: TrainConfig) -> str:
     """Return all options, resolved, as YAML that ``--config-dir`` could read again."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
-
-
-__all__ = [
-    "BudgetConfig",
-    "ConfigError",
-    "TrainConfig",
-    "lasting_options",
-    "option_names",
-    "preset_names",
-    "read_preset",
-    "style_picture",
-    "to_seconds",
-    "to_yaml",
-    "validate",
-    "value_of",
-]

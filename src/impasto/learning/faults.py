@@ -127,6 +127,3 @@ def _note(found: list[str], name: str) -> Callable[[Any, Any, Any], None]:
             found.append(name)
 
     return note
-
-
-__all__ = ["GOOD_EVERY", "IN_A_ROW", "RETURNS", "GuardNumbers", "diagnose", "find_broken_layer"]

@@ -73,6 +73,3 @@ def _lay(picture: Array, colour: Array, texture: Array, random: np.random.Genera
     inside = np.abs(u) ** power + np.abs(v) ** power < 1
     shade = random.normal(0, 0.1) * u + random.uniform(0.01, 0.08) * texture[top:bottom, left:right]
     picture[top:bottom, left:right][inside] = colour + shade[inside][:, None]
-
-
-__all__ = ["dead_leaves"]

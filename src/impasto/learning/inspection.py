@@ -105,6 +105,3 @@ def reconstruct_texture(
     texture = texture.to(network.mean)
     objective = Objective(network, texture, [StyleTarget(texture)], options)
     return descend(objective, start_noise(texture, seed=seed), iterations=iterations)
-
-
-__all__ = ["draw_gram", "draw_maps", "feature_maps", "reconstruct_content", "reconstruct_texture", "save_array"]

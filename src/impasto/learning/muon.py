@@ -76,6 +76,3 @@ def orthogonalise(matrices: Tensor) -> Tensor:
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=cubic, alpha=quintic), x, beta=linear)
     return x.mT if is_tall else x
-
-
-__all__ = ["Muon", "orthogonalise"]

@@ -279,16 +279,3 @@ def _shrink(style: StyleTarget, factor: float) -> StyleTarget:
 def start_noise(photo: Tensor, *, seed: int) -> Tensor:
     """Return uniform noise of the photo's size, the same on every device."""
     return torch.rand(photo.shape, generator=torch.Generator().manual_seed(seed)).to(photo)
-
-
-__all__ = [
-    "OPTIMIZERS",
-    "LossOptions",
-    "Objective",
-    "Scale",
-    "Step",
-    "StyleTarget",
-    "descend",
-    "paint",
-    "start_noise",
-]

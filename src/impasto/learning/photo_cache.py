@@ -154,6 +154,3 @@ def _remove_abandoned(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _ABANDONED:
                 path.unlink()
-
-
-__all__ = ["PhotoCache", "open_cache", "state_of"]

@@ -538,16 +538,3 @@ def end_workers() -> None:
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()
-
-
-__all__ = [
-    "PhotoCrops",
-    "PhotoDataModule",
-    "PhotoError",
-    "centre_crop",
-    "coco_photos",
-    "folder_photos",
-    "hold_out",
-    "leave_signals_to_the_parent",
-    "sample_photos",
-]

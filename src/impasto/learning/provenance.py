@@ -18,7 +18,7 @@ from impasto.learning.config import TrainConfig, lasting_options
 from impasto.learning.module import StyleModule
 from impasto.learning.photos import PhotoDataModule
 from impasto.learning.run_folder import FINGERPRINT, Facts
-from impasto.style_file import FORMAT_VERSION
+from impasto.metadata import FORMAT_VERSION
 
 
 def make_metadata(config: TrainConfig, *, began_at: Path | None) -> dict[str, Any]:
@@ -87,6 +87,3 @@ def fingerprint(parts: Iterable[bytes]) -> str:
     for part in parts:
         digest.update(part)
     return FINGERPRINT + digest.hexdigest()
-
-
-__all__ = ["find_commit", "gather_facts", "make_metadata"]

@@ -269,16 +269,3 @@ class SaveState(Callback):
             self.also()
             self._saved_step = trainer.global_step
         self._saved_at = time.monotonic()
-
-
-__all__ = [
-    "CHECKPOINT",
-    "FINGERPRINT",
-    "BusyError",
-    "Facts",
-    "SaveState",
-    "check_fits",
-    "check_same",
-    "earlier_run",
-    "new_run_dir",
-]

@@ -67,6 +67,3 @@ def count_steps_from(trainer: Trainer, step: int) -> None:
     loop._batches_that_stepped = step
     for progress in (loop.batch_progress, loop.automatic_optimization.optim_progress.optimizer.step):
         progress.total.ready = progress.total.completed = step
-
-
-__all__ = ["Snapshot", "count_steps_from"]

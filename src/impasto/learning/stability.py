@@ -40,6 +40,3 @@ class Disturbance:
 
     def _shift(self, images: Tensor) -> Tensor:
         return images.roll((self.down, self.across), (2, 3))
-
-
-__all__ = ["Disturbance"]

@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from impasto.learning.memory import is_out_of_memory
-from impasto.learning.photos import PhotoError
+from impasto.photo_folder import PhotoError
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -91,6 +91,3 @@ def fit(trainer: Trainer, *arguments: Any, stops: Stops, **named: Any) -> None:
         if isinstance(error, EOFError):  # the same lost connection, seen while a photo was handed over
             error = ConnectionResetError("a loader worker is gone")
         raise Stopped(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", status=1) from error
-
-
-__all__ = ["SIGNALS", "Stopped", "Stops", "fit"]

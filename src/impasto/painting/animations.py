@@ -172,6 +172,3 @@ def _content(frame: Image.Image) -> bytes:
 
 def _text(said: object) -> str:
     return said.decode("ascii", "replace") if isinstance(said, bytes) else str(said)
-
-
-__all__ = ["paint_animation"]

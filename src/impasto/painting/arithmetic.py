@@ -97,6 +97,3 @@ class _Rough(ConvLayer):
     def convolve(self, x: Tensor) -> Tensor:
         """Return the features before they are normalised, in bfloat16."""
         return super().convolve(x.bfloat16())
-
-
-__all__ = ["PRECISIONS", "is_bf16", "measure", "normalise", "rewrite"]

@@ -139,6 +139,3 @@ def _paint_video(
             raise
         raise ValueError(_NO_VIDEO) from error
     paint_clip(painter, job, look, options, progress=progress, warn=warn)
-
-
-__all__ = ["paint_all", "paint_clips"]

@@ -76,6 +76,3 @@ def _gamma(linear: Tensor) -> Tensor:
 
 def _mix(matrix: Tensor, image: Tensor) -> Tensor:
     return torch.einsum("ij,njhw->nihw", matrix.to(image), image)
-
-
-__all__ = ["blend", "blend_pixels", "keep_colors", "to_oklab"]

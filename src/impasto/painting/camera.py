@@ -191,6 +191,3 @@ def _save(painted: Pixels, folder: Path, *, name: str) -> Path:
     path = next(path for path in (folder / f"{each}.png" for each in names) if not path.exists())
     write_picture(path, Picture(painted))
     return path
-
-
-__all__ = ["paint_camera"]

@@ -489,6 +489,3 @@ def _to_frame(frame: Frame, form: Form, pix_fmt: str) -> av.VideoFrame:
     encoded.pts = frame.time
     encoded.duration = frame.duration
     return encoded
-
-
-__all__ = ["ClipError", "ClipReader", "ClipWriter", "Form", "FormerClip", "Frame"]

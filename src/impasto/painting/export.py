@@ -152,6 +152,3 @@ class _Graph:
     def _constant(self, name: str, value: NDArray[Any] | np.float32) -> str:
         self.weights.append(numpy_helper.from_array(np.asarray(value), name))
         return name
-
-
-__all__ = ["LIMIT", "LIMIT_IN_HALF", "OPSET", "SHAPES", "build_model", "export_onnx", "largest_difference"]

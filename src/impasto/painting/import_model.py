@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from impasto.style_file import FORMAT_VERSION, LARGEST_WIDTH, StyleFileError, save_style
+from impasto.metadata import FORMAT_VERSION, LARGEST_WIDTH, StyleFileError
+from impasto.style_file import save_style
 from impasto.torch_files import read_torch_file
 from impasto.transformer import TransformerNet
 
@@ -103,6 +104,3 @@ def _foreign(path: Path, what: str) -> StyleFileError:
         f"expected the weights of PyTorch's fast_neural_style example, got {what} in {str(path)!r}: "
         "other networks cannot be imported"
     )
-
-
-__all__ = ["import_model"]

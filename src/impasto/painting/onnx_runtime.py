@@ -91,6 +91,3 @@ def _damaged(path: Path) -> StyleFileError:
         f"expected a whole ONNX file that impasto has exported, got a damaged or other one in {str(path)!r}: "
         "export the style again"
     )
-
-
-__all__ = ["OnnxPainter"]

@@ -204,15 +204,3 @@ def _key(path: Path) -> str:
 
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve() raises an error of its own for a link to itself
-
-
-__all__ = [
-    "DEFAULT_FOLDER",
-    "ClipOptions",
-    "Job",
-    "another_part",
-    "find_folder",
-    "mark_of",
-    "partial_path",
-    "plan_jobs",
-]

@@ -127,6 +127,3 @@ def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
     method = cv2.INTER_AREA if height * width < pixels.shape[0] * pixels.shape[1] else cv2.INTER_CUBIC
     resized: Pixels = cv2.resize(pixels, (width, height), interpolation=method)
     return resized.clip(0, 1) if np.issubdtype(resized.dtype, np.floating) else resized
-
-
-__all__ = ["SMALLEST", "Look", "LookOptions", "Painter"]

@@ -15,7 +15,6 @@ from PIL import ExifTags, Image, ImageCms
 
 from impasto.files import written_whole
 from impasto.images import (
-    ImageFileError,
     check_writable,
     encode,
     find_alpha,
@@ -267,16 +266,3 @@ def _srgb_profile() -> bytes:
 
 
 _SRGB = _srgb_profile()
-
-
-__all__ = [
-    "ImageFileError",
-    "Picture",
-    "Pixels",
-    "from_pillow",
-    "read_picture",
-    "to_array",
-    "to_image",
-    "to_pillow",
-    "write_picture",
-]

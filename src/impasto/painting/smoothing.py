@@ -85,6 +85,3 @@ def _move(values: NDArray[Any], flow: _Flow) -> NDArray[Any]:
 def _places(flow: _Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     rows, columns = np.indices(flow.shape[:2], np.float32)
     return columns + flow[..., 0], rows + flow[..., 1]
-
-
-__all__ = ["Smoother"]

@@ -155,6 +155,3 @@ def _gigabytes(count: int) -> str:
 
 
 _TOO_LARGE = "expected an image that fits the memory of {}, got {} x {} px"
-
-
-__all__ = ["Look", "LookOptions", "Stylizer"]

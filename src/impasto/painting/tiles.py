@@ -222,6 +222,3 @@ def _convolve(layers: Sequence[_Layer], x: Tensor) -> Tensor:
 def _write_all(target: _Features, pieces: Iterable[tuple[int, Tensor]]) -> None:
     for top, features in pieces:
         target.write(top, features)
-
-
-__all__ = ["SMALLEST_BAND", "ReadRows", "paint_in_bands"]

@@ -181,6 +181,3 @@ def _ahead(items: Iterator[_Item], thread: Executor) -> Iterator[_Item]:
     while (item := coming.popleft().result()) is not None:
         coming.append(thread.submit(next, items, None))
         yield item
-
-
-__all__ = ["Progress", "paint_clip"]

@@ -7,44 +7,24 @@ imported before a subcommand needs it.
 import argparse
 import difflib
 import io
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import impasto
-from impasto.commands import check, export, features, import_model, optimize
-from impasto.files import NO_SPACE
+from impasto.commands import check, export, features, import_model, optimize, stylize
+from impasto.commands.words import note, one_line
 
-if TYPE_CHECKING:
-    from impasto.painting.outputs import Job
-    from impasto.painting.painter import Look, Painter
+COMMANDS: dict[str, Any] = {
+    "stylize": stylize,
+    "optimize": optimize,
+    "features": features,
+    "export": export,
+    "import": import_model,
+    "check": check,
+}
+"""Modules with SUMMARY, DESCRIPTION, OPTIONS and run(arguments); ``train`` has options of Hydra's."""
 
-COMMANDS = ("train", "stylize", "optimize", "features", "export", "import", "check")
-_STYLIZE_OPTIONS = (
-    "--model",
-    "--camera",
-    "--output",
-    "--strength",
-    "--keep-colors",
-    "--stroke-scale",
-    "--smooth",
-    "--quality",
-    "--strip",
-    "--resume",
-    "--memory",
-    "--max-pixels",
-    "--device",
-    "--precision",
-    "--help",
-)
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_MODULES = {"optimize": optimize, "features": features, "export": export, "import": import_model, "check": check}
 _PACKAGES = {
     "onnx": "'impasto[export]'",
     "onnxruntime": "'impasto[export]'",
@@ -62,32 +42,33 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(words)
     except KeyboardInterrupt as stop:
-        return _fail(f"interrupted; {_note(stop) or 'files already written are whole'}", status=130)
+        return _fail(f"interrupted; {note(stop) or 'files already written are whole'}", status=130)
     except ModuleNotFoundError as error:
         if error.name not in _PACKAGES:
             raise
         install = f"pip install {_PACKAGES[error.name]}"
         return _fail(f"error: expected the package {error.name}, found none: {install}", status=2)
     except (ValueError, TypeError, OSError) as error:
-        return _fail(f"error: {_one_line(error)}", status=2)
+        return _fail(f"error: {one_line(error)}", status=2)
 
 
 def _run(words: Sequence[str]) -> int:
+    known = ["train", *COMMANDS]
     if not words:
-        raise ValueError(f"expected a command ({', '.join(COMMANDS)}), got none: see impasto --help")
+        raise ValueError(f"expected a command ({', '.join(known)}), got none: see impasto --help")
     command, *rest = words
     if command == "train":
         from impasto.learning.command import main as train
 
         return train(rest)
-    if command in _MODULES:
-        _check_options(rest, (*_MODULES[command].OPTIONS, "--help"))
-        status: int = _MODULES[command].run(_parser().parse_args(words))
-        return status
-    if command != "stylize" and not command.startswith("-"):
-        raise ValueError(f"expected a command ({', '.join(COMMANDS)}), got {command!r}: {_advice(command, COMMANDS)}")
-    _check_options(rest, _STYLIZE_OPTIONS)
-    return _stylize(_parser().parse_args(words))
+    if command in ("-h", "--help", "--version"):
+        _parser().parse_args([command])  # which ends the program
+    if command not in COMMANDS:
+        raise ValueError(f"expected a command ({', '.join(known)}), got {command!r}: {_advice(command, known)}")
+    module = COMMANDS[command]
+    _check_options(rest, [*(name for name in module.OPTIONS if name.startswith("--")), "--help"])
+    status: int = module.run(_parser().parse_args(words))
+    return status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -102,72 +83,11 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # Only for the list in --help: its words never come here.
     commands.add_parser("train", add_help=False, help="train a style, for example: impasto train style=weeping_woman")
-    stylize = commands.add_parser(
-        "stylize",
-        help="paint photos, for example: impasto stylize --model runs/weeping_woman photo.jpg",
-        description="Paint photos in a trained style; each result has the size of its photo.",
-        allow_abbrev=False,
-    )
-    _add_stylize_options(stylize)
-    for module in _MODULES.values():
-        module.add_parser(commands)
+    for name, module in COMMANDS.items():
+        own = commands.add_parser(name, help=module.SUMMARY, description=module.DESCRIPTION, allow_abbrev=False)
+        for option, how in module.OPTIONS.items():
+            own.add_argument(*(["-o"] if option == "--output" else []), option, **how)
     return parser
-
-
-def _add_stylize_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("photos", nargs="*", metavar="PHOTO", help="picture, video, folder, or quoted pattern such as '*.jpg'")
-    add(
-        "--model",
-        required=True,
-        metavar="STYLE",
-        help="style that comes along, style file, run folder or ONNX file",
-    )
-    add(
-        "--camera", metavar="SOURCE", help="instead of photos, a live window: number of a camera, or a stream's address"
-    )
-    add("-o", "--output", metavar="PATH", help="file (for one photo) or folder; default: the folder painted")
-    add("--strength", type=_number, default=1.0, metavar="0..1.5", help="0: the photo, 1: the painting (default)")
-    add("--keep-colors", action="store_true", help="lightness of the painting, colours of the photo")
-    add("--stroke-scale", type=_number, default=1.0, metavar="0.1..10", help="2: strokes twice as large; default: 1")
-    add("--smooth", action="store_true", help="steadier video: blend each frame with the one before, moved along")
-    add("--quality", type=_quality, default=95, metavar="1..100", help="of JPEG, WebP, AVIF and video; default: 95")
-    add("--strip", action="store_true", help="leave out what the camera noted (EXIF, tags of video)")
-    add("--resume", action="store_true", help="skip what is painted already, continue a video")
-    add("--memory", type=_bytes, metavar="SIZE", help="for large pictures, such as 4GB; default: half of what is free")
-    add("--max-pixels", type=_count, default=200_000_000, metavar="N", help="refuse larger files; default: 200000000")
-    add("--device", default="auto", metavar="{auto,cpu,cuda,mps}", help="where to compute; default: auto")
-    add("--precision", default="auto", metavar="{auto,fp32,bf16}", help="of the CPU; default: bf16 where that is fast")
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a number, got {word!r}") from error
-
-
-def _count(word: str) -> int:
-    if not (word.isdecimal() and int(word) > 0):
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {word!r}")
-    return int(word)
-
-
-def _bytes(word: str) -> int:
-    number = word.upper().rstrip("BKMGT")
-    unit = word.upper().removeprefix(number) or "B"
-    if unit not in _UNITS or not number.replace(".", "", 1).isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a size such as 4GB or 500MB, got {word!r}")
-    try:
-        return int(float(number) * _UNITS[unit])
-    except OverflowError as error:
-        raise argparse.ArgumentTypeError(f"expected a size of fewer digits, got {word!r}") from error
-
-
-def _quality(word: str) -> int:
-    if not (word.isdecimal() and 1 <= int(word) <= 100):
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 to 100, got {word!r}")
-    return int(word)
 
 
 def _check_options(words: Sequence[str], known: Sequence[str]) -> None:
@@ -180,149 +100,9 @@ def _check_options(words: Sequence[str], known: Sequence[str]) -> None:
             raise ValueError(f"expected an option ({', '.join(known)}), got {option!r}: {_advice(option, known)}")
 
 
-def _stylize(arguments: argparse.Namespace) -> int:
-    from impasto.images import limit_pixels
-    from impasto.painting.batch import paint_all, paint_clips
-    from impasto.painting.outputs import ClipOptions, plan_jobs
-    from impasto.painting.painter import Look
-
-    if bool(arguments.photos) == (arguments.camera is not None):
-        came = "both" if arguments.photos else "none"
-        raise ValueError(f"expected photos or --camera, got {came}: see impasto stylize --help")
-    if arguments.camera is not None and (arguments.resume or arguments.strip):
-        option = "--resume" if arguments.resume else "--strip"
-        raise ValueError(f"expected photos with {option}, got --camera: leave one out")
-    look = Look(arguments.strength, arguments.keep_colors, arguments.stroke_scale, arguments.memory)
-    limit_pixels(arguments.max_pixels)
-    painter = _load(Path(arguments.model), device=arguments.device, precision=arguments.precision)
-    if arguments.camera is not None:
-        return _show(arguments, painter, look)
-    jobs = plan_jobs(arguments.photos, output=arguments.output, style_name=painter.name)
-    if arguments.resume:
-        jobs = _without_done(jobs)
-    options = ClipOptions(arguments.quality, arguments.strip, arguments.resume, arguments.smooth)
-    pictures = [job for job in jobs if not job.is_clip]
-    clips = [job for job in jobs if job.is_clip]
-    with _stopped_by_sigterm(), _FrameBar(len(jobs)) as bar:
-        painted = paint_all(painter, pictures, look=look, quality=options.quality, strip=options.strip)
-        filmed = paint_clips(painter, clips, look=look, options=options, progress=bar.show, warn=_warn)
-        return _report(chain(painted, filmed), count=len(jobs))
-
-
-def _show(arguments: argparse.Namespace, painter: "Painter", look: "Look") -> int:
-    from impasto.painting.outputs import find_folder
-
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it greets where only paths are printed
-    from impasto.painting.camera import paint_camera
-
-    def tell(path: Path) -> None:
-        print(path, flush=True)
-
-    folder = find_folder(arguments.output)
-    with _stopped_by_sigterm():
-        paint_camera(painter, arguments.camera, look, folder=folder, is_smooth=arguments.smooth, saved=tell)
-    return 0
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, so that a clip's painted part is left in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
-
-
-class _FrameBar:
-    """A bar for each clip's frames; below the bar of files, if there are several."""
-
-    def __init__(self, files: int) -> None:
-        self.line = int(files > 1)
-        self.source: Path | None = None
-        self.bar: Any = None
-
-    def __enter__(self) -> "_FrameBar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def show(self, source: Path, done: int, total: int | None) -> None:
-        """Show how many frames of the source are done."""
-        from tqdm import tqdm
-
-        if source != self.source:
-            self.__exit__()
-            self.source = source
-            self.bar = tqdm(desc=source.name, total=total, unit="frame", position=self.line, leave=False, disable=None)
-        self.bar.update(done - self.bar.n)
-
-
-def _warn(line: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(f"warning: {line}", file=sys.stderr)
-
-
-def _load(model: Path, *, device: str, precision: str) -> "Painter":
-    if model.suffix.lower() == ".onnx":
-        from impasto.painting.onnx_runtime import OnnxPainter
-
-        return OnnxPainter(model, device=device, precision=precision)
-    from impasto.painting.stylizer import Stylizer
-
-    return Stylizer.load(model, device=device, precision=precision)
-
-
-def _without_done(jobs: Sequence["Job"]) -> list["Job"]:
-    left = [job for job in jobs if not os.path.exists(job.target)]  # Path.exists() raises where the name is too long
-    if len(left) < len(jobs):
-        print(f"skipped {len(jobs) - len(left)} of {len(jobs)} pictures that are painted already", file=sys.stderr)
-    return left
-
-
-def _report(outcomes: Iterable[tuple["Job", Exception | None]], *, count: int) -> int:
-    """Print each result's path or error, and return the exit status."""
-    from tqdm import tqdm
-
-    failed = 0
-    # None: no bar where nobody looks.
-    for job, error in tqdm(outcomes, total=count, unit="picture", disable=None if count > 1 else True):
-        if error is None:
-            tqdm.write(str(job.target))
-        elif count == 1:
-            raise error
-        else:
-            failed += 1
-            tqdm.write(f"error: {_one_line(error)}", file=sys.stderr)
-    if failed:
-        return _fail(f"error: {failed} of {count} pictures could not be painted; the others are done", status=1)
-    return 0
-
-
 def _advice(word: str, known: Sequence[str]) -> str:
     matches = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {matches[0]!r}?" if matches else "see impasto --help"
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
-        left = _note(error) or "no half-written file is left"
-        place = f" {str(error.filename)!r}" if error.filename else ""
-        return f"no space left to write{place} ({error.strerror}): free some and run again; {left}"
-    line = " ".join(str(error).splitlines())
-    if isinstance(error, OSError) and error.strerror:
-        line = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
-    return f"{line}; {_note(error)}" if _note(error) else line
-
-
-def _note(error: BaseException) -> str:
-    return "; ".join(getattr(error, "__notes__", []))
 
 
 def _fail(line: str, *, status: int) -> int:

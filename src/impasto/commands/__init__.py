@@ -1,1 +1,1 @@
-"""Subcommands of ``impasto`` that have many options, a module each: OPTIONS, add_options(parser) and run(arguments)."""
+"""Subcommands of ``impasto``, a module each: SUMMARY, DESCRIPTION, OPTIONS and run(arguments)."""

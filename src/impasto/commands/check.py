@@ -6,14 +6,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from impasto.commands.judging import Options
+from impasto.commands.words import Options
 
 SUMMARY = "find the damaged photos of a folder before training, for example: impasto check photos"
 DESCRIPTION = """Read every picture of a folder and its subfolders as training does, and print those that cannot be
 read: the name within the folder, a tab, and the reason, as training lists them in skipped.txt. The exit status is 0
 where all are sound, 1 where some are damaged."""
 
-OPTIONS: Options = {}
+OPTIONS: Options = {"folder": {"metavar": "DIR", "help": "folder of photos, such as data.root of a training"}}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,10 +46,3 @@ def _read_all(photos: Sequence[Path]) -> Iterator[tuple[Path, str | None]]:
     with warnings.catch_warnings(action="ignore"), ThreadPool(os.cpu_count()) as pool:  # decoding frees Python's lock
         reasons = pool.imap(find_damage, photos, chunksize=8)
         yield from zip(photos, tqdm(reasons, total=len(photos), unit="photo", disable=None), strict=True)
-
-
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser("check", help=SUMMARY, description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("folder", metavar="DIR", help="folder of photos, such as data.root of a training")
-    parser.set_defaults(run=run)

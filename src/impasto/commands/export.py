@@ -4,13 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from impasto.commands.judging import Options, add_options
+from impasto.commands.words import Options
 
 SUMMARY = "write a style for other runtimes, for example: impasto export thick_oil --to onnx"
 DESCRIPTION = """Write a style as one ONNX file for pictures of any size. What onnxruntime paints with it is compared
 with what torch paints, and a file that does otherwise is not kept."""
 
 OPTIONS: Options = {
+    "model": {"metavar": "STYLE", "help": "name of a style that comes along, style file or run folder"},
     "--to": {"choices": ("onnx",), "required": True, "help": "the kind of file"},
     "--half": {"action": "store_true", "help": "weights and convolutions in float16: half the size"},
     "--output": {"type": Path, "metavar": "PATH", "help": "default: STYLE.onnx, in the current folder"},
@@ -28,11 +29,3 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"onnxruntime paints as torch does, within {difference * 255:.3f}/255", file=sys.stderr)
     print(path)
     return 0
-
-
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser("export", help=SUMMARY, description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("model", metavar="STYLE", help="name of a style that comes along, style file or run folder")
-    add_options(parser, OPTIONS)
-    parser.set_defaults(run=run)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.judging import JUDGING, Options, add_options, load_judge, read_resized, whole_number
+from impasto.commands.judging import JUDGING, load_judge, read_resized
+from impasto.commands.words import Options, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +20,7 @@ DESCRIPTION = """Write what the loss network sees in a picture: feature maps and
 files and as pictures, and on request pictures made from a layer's content, or from Gram matrices, alone."""
 
 OPTIONS: Options = {
+    "picture": {"metavar": "PICTURE"},
     "--layer": {"action": "append", "required": True, "metavar": "NAME", "help": "such as relu3_3; may be repeated"},
     "--size": {"type": whole_number, "default": 256, "metavar": "PX", "help": "short side; default: 256"},
     "--count": {"type": whole_number, "default": 64, "metavar": "N", "help": "maps in the grid; default: 64"},
@@ -92,11 +94,3 @@ def _last(name: str, steps: Iterator["Step"], iterations: int) -> "Tensor":
             if step.notice is not None:
                 tqdm.write(step.notice, file=sys.stderr)
     return best
-
-
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser("features", help=SUMMARY, description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("picture", metavar="PICTURE")
-    add_options(parser, OPTIONS)
-    parser.set_defaults(run=run)

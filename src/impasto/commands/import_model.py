@@ -3,13 +3,16 @@
 import argparse
 from pathlib import Path
 
-from impasto.commands.judging import Options
+from impasto.commands.words import Options
 
 SUMMARY = "read a model of PyTorch's fast_neural_style example, for example: impasto import old.pth old.safetensors"
 DESCRIPTION = """Write a style file from a model of PyTorch's fast_neural_style example; it paints as that model does.
 Nothing in the model file is executed."""
 
-OPTIONS: Options = {}
+OPTIONS: Options = {
+    "model": {"type": Path, "metavar": "MODEL", "help": "for example mosaic.pth"},
+    "target": {"type": Path, "metavar": "OUT", "help": "for example mosaic.safetensors; the name of the style"},
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -19,13 +22,3 @@ def run(arguments: argparse.Namespace) -> int:
     import_model(arguments.model, arguments.target)
     print(arguments.target)
     return 0
-
-
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser("import", help=SUMMARY, description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="for example mosaic.pth")
-    parser.add_argument(
-        "target", type=Path, metavar="OUT", help="for example mosaic.safetensors; the name of the style"
-    )
-    parser.set_defaults(run=run)

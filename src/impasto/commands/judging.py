@@ -1,25 +1,15 @@
 """Options and arguments that the subcommands with a loss network share. Nothing heavy is imported before it is used."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from impasto.commands.words import Options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from impasto.learning.features import LossNetwork
-
-Options = Mapping[str, dict[str, Any]]
-"""Keyword arguments of ArgumentParser.add_argument by the option's name."""
-
-
-def whole_number(word: str) -> int:
-    """Return a number of 1 or more."""
-    if not (word.isdecimal() and int(word) >= 1):
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {word!r}")
-    return int(word)
-
 
 JUDGING: Options = {
     "--loss-network": {"default": "vgg16_slim", "metavar": "NAME", "help": "vgg16_slim (default), vgg16 or vgg19"},
@@ -29,12 +19,6 @@ JUDGING: Options = {
     "--seed": {"type": int, "default": 0, "metavar": "NUMBER", "help": "of the noise to start from; default: 0"},
 }
 """Options of the loss network."""
-
-
-def add_options(parser: argparse.ArgumentParser, options: Options) -> None:
-    """Add the options to the parser; the one for where to write also has a short name."""
-    for name, how in options.items():
-        parser.add_argument(*(["-o"] if name == "--output" else []), name, **how)
 
 
 def load_judge(arguments: argparse.Namespace, *, pooling: str = "max") -> "LossNetwork":

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.judging import JUDGING, Options, add_options, load_judge, read_resized, whole_number
+from impasto.commands.judging import JUDGING, load_judge, read_resized
+from impasto.commands.words import Options, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,7 @@ def scale(word: str) -> tuple[int, int]:
 
 
 OPTIONS: Options = {
+    "photo": {"metavar": "PHOTO"},
     "--style": {
         "action": "append",
         "required": True,
@@ -104,14 +106,6 @@ OPTIONS: Options = {
     "--log-dir": {"type": Path, "metavar": "DIR", "help": "TensorBoard and pictures; default: runs/<photo>_<style>"},
     **JUDGING,
 }
-
-
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser("optimize", help=SUMMARY, description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("photo", metavar="PHOTO")
-    add_options(parser, OPTIONS)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

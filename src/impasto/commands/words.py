@@ -1,0 +1,34 @@
+"""Words in and out: what the options of all subcommands are made of, and errors as one line."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from impasto.files import NO_SPACE
+
+Options = Mapping[str, dict[str, Any]]
+"""Keyword arguments of ArgumentParser.add_argument by the name of an option, or of a word that stands by itself."""
+
+
+def whole_number(word: str) -> int:
+    """Return a number of 1 or more."""
+    if not (word.isdecimal() and int(word) >= 1):
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {word!r}")
+    return int(word)
+
+
+def one_line(error: Exception) -> str:
+    """Return an error with its notes, and of a full disk what is left and what to do."""
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        left = note(error) or "no half-written file is left"
+        place = f" {str(error.filename)!r}" if error.filename else ""
+        return f"no space left to write{place} ({error.strerror}): free some and run again; {left}"
+    line = " ".join(str(error).splitlines())
+    if isinstance(error, OSError) and error.strerror:
+        line = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror
+    return f"{line}; {note(error)}" if note(error) else line
+
+
+def note(error: BaseException) -> str:
+    """Return the notes of an error."""
+    return "; ".join(getattr(error, "__notes__", []))

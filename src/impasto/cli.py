@@ -5,7 +5,6 @@ imported before a subcommand needs it.
 """
 
 import argparse
-import difflib
 import io
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any, NoReturn
 
 import impasto
 from impasto.commands import check, export, features, import_model, optimize, stylize
-from impasto.commands.words import note, one_line
+from impasto.commands.words import advice, note, one_line
 
 COMMANDS: dict[str, Any] = {
     "stylize": stylize,
@@ -25,6 +24,7 @@ COMMANDS: dict[str, Any] = {
 }
 """Modules with SUMMARY, DESCRIPTION, OPTIONS and run(arguments); ``train`` has options of Hydra's."""
 
+_HELP = "see impasto --help"
 _PACKAGES = {
     "onnx": "'impasto[export]'",
     "onnxruntime": "'impasto[export]'",
@@ -64,7 +64,9 @@ def _run(words: Sequence[str]) -> int:
     if command in ("-h", "--help", "--version"):
         _parser().parse_args([command])  # which ends the program
     if command not in COMMANDS:
-        raise ValueError(f"expected a command ({', '.join(known)}), got {command!r}: {_advice(command, known)}")
+        raise ValueError(
+            f"expected a command ({', '.join(known)}), got {command!r}: {advice(command, known, otherwise=_HELP)}"
+        )
     module = COMMANDS[command]
     _check_options(rest, [*(name for name in module.OPTIONS if name.startswith("--")), "--help"])
     status: int = module.run(_parser().parse_args(words))
@@ -97,12 +99,9 @@ def _check_options(words: Sequence[str], known: Sequence[str]) -> None:
             return
         option = word.split("=")[0]
         if option.startswith("--") and option not in known:
-            raise ValueError(f"expected an option ({', '.join(known)}), got {option!r}: {_advice(option, known)}")
-
-
-def _advice(word: str, known: Sequence[str]) -> str:
-    matches = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {matches[0]!r}?" if matches else "see impasto --help"
+            raise ValueError(
+                f"expected an option ({', '.join(known)}), got {option!r}: {advice(option, known, otherwise=_HELP)}"
+            )
 
 
 def _fail(line: str, *, status: int) -> int:

@@ -1,7 +1,6 @@
 """``impasto optimize``: paint one photo the slow way. Nothing heavy is imported before it is used."""
 
 import argparse
-import difflib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from impasto.commands.judging import JUDGING, load_judge, read_resized
-from impasto.commands.words import Options, whole_number
+from impasto.commands.words import Options, advice, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -200,7 +199,7 @@ def read_style(name: str, size: int | None) -> "Tensor":
         return read_resized(style_picture(preset["image"]), preset["size"] if size is None else size)
     if not Path(name).exists():
         raise FileNotFoundError(
-            f"expected a picture or a style ({', '.join(known)}), found nothing at {name!r}: {_advice(name, known)}"
+            f"expected a picture or a style ({', '.join(known)}), found nothing at {name!r}: {advice(name, known)}"
         )
     return read_resized(Path(name), STYLE_SIZE if size is None else size)
 
@@ -234,12 +233,7 @@ def find_start(arguments: argparse.Namespace) -> "Callable[[Tensor], Tensor]":
     if not Path(arguments.start).exists() and not (SHIPPED / f"{arguments.start}.safetensors").is_file():
         raise FileNotFoundError(
             f"expected --start {', '.join(starts)} or a trained style, got {arguments.start!r}: "
-            f"{_advice(arguments.start, list(starts))}"
+            f"{advice(arguments.start, starts)}"
         )
     stylizer = Stylizer(load_style(Path(arguments.start)), device=arguments.device)
     return lambda photo: stylizer(photo).to(photo)
-
-
-def _advice(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else "check the path"

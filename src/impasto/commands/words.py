@@ -1,7 +1,8 @@
 """Words in and out: what the options of all subcommands are made of, and errors as one line."""
 
 import argparse
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from impasto.files import NO_SPACE
@@ -15,6 +16,12 @@ def whole_number(word: str) -> int:
     if not (word.isdecimal() and int(word) >= 1):
         raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {word!r}")
     return int(word)
+
+
+def advice(word: str, known: Iterable[str], *, otherwise: str = "check the path") -> str:
+    """Return the end of an error about a word that none of the known ones is: the closest of them, if any is close."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else otherwise
 
 
 def one_line(error: Exception) -> str:

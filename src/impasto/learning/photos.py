@@ -527,9 +527,8 @@ def _count(number: int, noun: str) -> str:
 def leave_signals_to_the_parent(worker: int) -> None:
     """Make a loader worker ignore Ctrl-C and the like, which reach the whole group: the parent ends it in order."""
     del worker
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @atexit.register

@@ -14,7 +14,7 @@ from torch import Tensor
 from impasto.learning.memory import is_out_of_memory
 from impasto.photo_folder import PhotoError
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it

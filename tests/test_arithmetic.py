@@ -57,6 +57,15 @@ def test_in_bf16_a_smooth_picture_stays_smooth(style: str) -> None:
     assert (flat.amax((2, 3)) - flat.amin((2, 3))).max() * 255 < 0.5
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("style", [path.stem for path in sorted(SHIPPED.glob("*.safetensors"))])
+def test_a_flat_picture_is_painted_flat(style: str, bf16: bool) -> None:
+    network = rewrite(load_style(Path(style)).network, bf16=bf16)
+    for gray in (0.1, 0.37, 0.9):
+        painted = network(torch.full((1, 3, 40, 61), gray))
+        assert (painted.amax((2, 3)) - painted.amin((2, 3))).max() * 255 < 0.01
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_statistics_are_exact_however_large_the_picture(dtype: torch.dtype) -> None:
     torch.manual_seed(0)

@@ -24,7 +24,6 @@ from .canvas import (
 
 SIZE = (960, 768)
 CLOTH = rgb("#2a3c78")
-SMALL_FLOWERS = ("c8283a f0705a f7c84a", "e8a030 f7d870 c8283a", "2f8a9a f0d8a8 d8502a")
 
 
 def draw() -> Picture:
@@ -40,11 +39,9 @@ def draw() -> Picture:
 
 
 def panel() -> Scene:
-    """The pattern as flat colours, drawn on both sides alike.
-
-    A frame round it would be painted round every photo: its edge is the one place that a network knows.
-    """
+    """The pattern as flat colours, drawn on both sides alike."""
     scene = Scene(SIZE, CLOTH)
+    frame(scene)
     trunk = rgb("#7a4a2a")
     scene.polygon([(352, 850), (368, 600), (374, 240), (394, 240), (400, 600), (416, 850)], trunk)
     for side in (-1, 1):
@@ -94,10 +91,6 @@ def half(scene: Scene, side: int) -> None:
     ):
         flower(scene, 384 + side * x, y, size, palette(colours))
     bird(scene, side)
-    for number, (x, y) in enumerate(
-        ((338, 52), (200, 44), (66, 62), (342, 232), (344, 510), (340, 906), (204, 922), (68, 918))
-    ):
-        flower(scene, 384 + side * x, y, 40, palette(SMALL_FLOWERS[number % 3]))
 
 
 def leaf(scene: Scene, side: int, foot: Point, turn: float, colour: Field) -> None:
@@ -147,6 +140,24 @@ def bird(scene: Scene, side: int) -> None:
     scene.polygon(at([(112, 550), (70, 566), (112, 576)]), rgb("#f0b840"))
     scene.disc(384 + side * 102, 553, 11, rgb("#fbf3dc"))
     scene.disc(384 + side * 102, 553, 5, rgb("#15141c"))
+
+
+def frame(scene: Scene) -> None:
+    """A border of triangles between two bands."""
+    for inset, colour in zip((0, 16, 54, 66), palette("c8283a f0d8a8 c8283a 22305e"), strict=True):
+        scene.polygon(
+            [(inset, inset), (768 - inset, inset), (768 - inset, 960 - inset), (inset, 960 - inset)],
+            CLOTH if inset == 66 else colour,
+        )
+    for step in range(24):
+        x = 16 + step * 46
+        for first, tip in ((18, 52), (942, 908)):
+            if x < 720:
+                scene.polygon([(x, first), (x + 23, tip), (x + 46, first)], rgb("#2f7a6a"))
+        y = 16 + step * 46.4
+        for first, tip in ((18, 52), (750, 716)):
+            if y < 910:
+                scene.polygon([(first, y), (tip, y + 23), (first, y + 46)], rgb("#3a78c8"))
 
 
 def regions_of(flat: Picture) -> tuple[Labels, Field]:

@@ -12,6 +12,8 @@ from PIL import Image
 from impasto.cli import main
 from impasto.learning import memory as room
 from impasto.learning.memory import check_memory, is_out_of_memory
+from impasto.learning.training import describe_lack
+from tests.test_config import compose_config
 from tests.test_module import make_module
 
 
@@ -70,3 +72,16 @@ def test_a_training_is_refused_before_it_begins(
         "style.size\n"
     )
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "micro_batch_size", "options"),
+    [(1, None, "budget.image_size"), (4, 1, "budget.batch_size, budget.image_size")],
+)
+def test_what_is_one_already_cannot_be_lowered(batch_size: int, micro_batch_size: int | None, options: str) -> None:
+    config = compose_config(f"budget.batch_size={batch_size}", "budget.image_size=1024")
+    config.budget.micro_batch_size = micro_batch_size
+    assert describe_lack(config) == (
+        f"expected memory for 1 of {batch_size} photos of 1024 px at a time and a style picture of 384 px, got too "
+        f"little: lower {options} or style.size"
+    )

@@ -110,10 +110,11 @@ def run(config: TrainConfig, *, command: str = "the same command with resume=tru
 def describe_lack(config: TrainConfig) -> str:
     """Return what did not fit the memory, and which options to lower."""
     budget = config.budget
+    counts = {"micro_batch_size (which changes no result)": budget.photos_at_once, "batch_size": budget.batch_size}
+    lower = [*(f"budget.{name}" for name, count in counts.items() if count > 1), "budget.image_size"]
     return (
         f"expected memory for {budget.photos_at_once} of {budget.batch_size} photos of {budget.image_size} px at a "
-        f"time and a style picture of {config.style.size} px, got too little: lower budget.micro_batch_size (which "
-        "changes no result), budget.batch_size, budget.image_size or style.size"
+        f"time and a style picture of {config.style.size} px, got too little: lower {', '.join(lower)} or style.size"
     )
 
 

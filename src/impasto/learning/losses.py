@@ -48,10 +48,12 @@ class _Gram(torch.autograd.Function):
         (features,) = ctx.saved_tensors
         spread = torch.empty_like(features, memory_format=torch.channels_last)
         symmetrised = (gradient + gradient.mT) / features[0].numel()
+        if features.dtype is torch.bfloat16:  # has the range of float32; of float16's, little would be left
+            symmetrised = symmetrised.bfloat16()
         with torch.autocast(features.device.type, enabled=False):
             for each, *parts in zip(symmetrised, _positions_first(features), _positions_first(spread), strict=True):
                 for read, written in zip(*parts, strict=True):
-                    written.copy_(read.float() @ each)
+                    written.copy_(read.to(each) @ each)
         return spread
 
 

@@ -28,7 +28,7 @@ from impasto.files import written_whole
 from impasto.images import find_images, read_image, resize
 from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.command import read_options
-from impasto.learning.config import TrainConfig, style_picture
+from impasto.learning.config import Precision, TrainConfig, style_picture
 from impasto.learning.features import load_loss_network
 from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
@@ -66,7 +66,7 @@ def main() -> int:
     for step in bar:
         optimizer.param_groups[0]["lr"] = config.budget.learning_rate * rate_factor(step, arguments.steps)
         batch, generator = next(photos).to(device), torch.Generator().manual_seed(arguments.seed + step)
-        loss = learn(lessons, optimizer, batch, generator=generator)
+        loss = learn(lessons, optimizer, batch, generator=generator, precision=config.precision)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == arguments.steps:
             bar.set_postfix_str(f"loss {loss:.2f}")
             save_state(arguments, lessons, optimizer, step=step + 1, loss=loss)
@@ -78,7 +78,7 @@ def main() -> int:
 def read_config(arguments: argparse.Namespace) -> TrainConfig:
     """Return the options of ``train.py`` that say what a step is."""
     words = [f"network.width={arguments.width}", f"seed={arguments.seed}", "init=scratch", "budget.small_share=0"]
-    words += ["budget.image_size=128", *arguments.options]
+    words += ["budget.image_size=128", "precision=fp32", *arguments.options]
     return read_options(words)
 
 
@@ -146,7 +146,14 @@ def make_optimizer(config: TrainConfig, base: TransformerNet, lessons: Sequence[
     return Muon([each for each in base.parameters() if each in shared] + own, lr=config.budget.learning_rate)
 
 
-def learn(lessons: Sequence[StyleModule], optimizer: Muon, photos: Tensor, *, generator: torch.Generator) -> float:
+def learn(
+    lessons: Sequence[StyleModule],
+    optimizer: Muon,
+    photos: Tensor,
+    *,
+    generator: torch.Generator,
+    precision: Precision = Precision.fp32,
+) -> float:
     """Take a step on photos (N, 3, H, W), each in a style drawn for it, and return the mean loss.
 
     A step whose numbers break, as with a photo of one colour, is left out.
@@ -154,7 +161,8 @@ def learn(lessons: Sequence[StyleModule], optimizer: Muon, photos: Tensor, *, ge
     loss = 0.0
     for photo in torch.split(photos, 1):
         lesson = lessons[int(torch.randint(len(lessons), (), generator=generator))]
-        total = lesson.step_terms(photo).total / len(photos)
+        with torch.autocast(photo.device.type, torch.bfloat16, enabled=precision is Precision.bf16):
+            total = lesson.step_terms(photo).total / len(photos)
         total.backward()  # type: ignore[no-untyped-call]
         loss += total.item()
     norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)

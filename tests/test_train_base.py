@@ -1,5 +1,6 @@
 """The program that makes the starting weights: many styles at once, and that it goes on where it was stopped."""
 
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from impasto.learning.config import Precision
 from impasto.learning.module import StyleModule
 from impasto.style_file import load_style
 from impasto.transformer import InstanceNorm, TransformerNet
@@ -73,6 +75,18 @@ def test_a_step_moves_the_shared_convolutions_and_the_norms_of_the_style_drawn(
     for number, (lesson, old) in enumerate(zip(lessons, before, strict=True)):
         moved = [not torch.equal(a, b) for a, b in zip(train_base.norms_of(lesson.transformer), old, strict=True)]
         assert all(moved) if number == drawn else not any(moved)
+
+
+def test_in_bf16_the_loss_is_nearly_the_same(lessons: list[StyleModule]) -> None:
+    config = train_base.read_config(train_base.parse_arguments())
+    photos, losses = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)), []
+    for precision in (Precision.fp32, Precision.bf16):
+        copies = copy.deepcopy(lessons)
+        optimizer = train_base.make_optimizer(config, copies[0].transformer, copies)
+        generator = torch.Generator().manual_seed(0)
+        losses.append(train_base.learn(copies, optimizer, photos, generator=generator, precision=precision))
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_a_step_whose_numbers_break_is_left_out(lessons: list[StyleModule]) -> None:

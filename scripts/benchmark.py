@@ -8,8 +8,9 @@
     python scripts/benchmark.py train --width 32 --loss-network vgg16 --batch 1 4 --size 256 512 --json report.json
 
 The plain step: a transformer of width 32 and the full VGG-16, both float32 and eager; photo and painting both go
-through VGG up to relu4_3; Gram matrices by ``bmm`` with autograd's own backward; Adam. The two take turns in one
-process, at the same batch and image size, on the same photos. Weights are random: they do not change the time. With
+through VGG up to relu4_3; Gram matrices by ``bmm`` with autograd's own backward; Adam. The two take turns at the same
+batch and image size, on the same photos, each in a process of its own: ours keeps freed memory, as ``train.py`` does,
+and in one process the plain one would have it kept too. Weights are random: they do not change the time. With
 ``--alone`` ours is timed without it: for a table of what grows with what, the smallest cases first. What would not fit
 the free memory, by the memory of the cases before it, is passed over in one line; at the end comes, for every size, the
 largest batch within 8, 24 and 80 GB (10^9 bytes) that was measured, and what a line through the smallest and the
@@ -38,6 +39,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,6 +54,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from impasto.images import to_float
+from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.command import read_options
 from impasto.learning.config import Precision, TrainConfig
 from impasto.learning.features import PRETRAINED, VGG_CHANNELS, LossNetwork, load_loss_network
@@ -168,7 +171,8 @@ def random_vgg16() -> LossNetwork:
 
 
 def our_step(case: Case) -> Step:
-    """Return the step that ``train.py`` takes with these options."""
+    """Return the step that ``train.py`` takes with these options; freed memory is kept from then on, as there."""
+    keep_freed_memory()
     module = our_module(case)
     optimizer = module.new_optimizer()
     return lambda photos: take_step(module, optimizer, photos, Precision(case.precision))
@@ -204,11 +208,19 @@ def read_config(case: Case) -> TrainConfig:
 
 
 def measure(case: Case, *, rounds: int, alone: bool) -> Timing:
-    """Return the timing of a case; our step and the plain one take turns."""
+    """Return the timing of a case; our step and the plain one take turns.
+
+    Raises:
+        BrokenProcessPool, MemoryError, RuntimeError: the memory did not suffice.
+    """
     makers = [our_step] if alone else [our_step, plain_step]
-    peaks = [peak_mib(make, case) for make in makers]
-    steps, photos = [make(case) for make in makers], random_photos(case)
-    times = [[timed(step, photos) for step in steps] for _ in range(WARM_UP + rounds)][WARM_UP:]
+    with ExitStack() as stack:
+        spawn = multiprocessing.get_context("spawn")
+        workers = [stack.enter_context(ProcessPoolExecutor(1, spawn)) for _ in makers]
+        for worker, make in zip(workers, makers, strict=True):
+            worker.submit(_begin, make, case).result()
+        times = [[worker.submit(_time_step).result() for worker in workers] for _ in range(WARM_UP + rounds)][WARM_UP:]
+        peaks = [worker.submit(_peak_mib).result() for worker in workers]
     seconds = [median(column) for column in zip(*times, strict=True)]
     plain = None
     if not alone:
@@ -224,23 +236,23 @@ def random_photos(case: Case) -> Tensor:
     return to_float(pixels).to(case.device)
 
 
-def peak_mib(make: Callable[[Case], Step], case: Case) -> float:
-    """Return the peak memory of two steps: of a process of their own on the CPU, of torch's allocator on a GPU.
-
-    Raises:
-        BrokenProcessPool, MemoryError, RuntimeError: the memory did not suffice.
-    """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak_here, make, case).result()
+_here: list[tuple[Step, Tensor]] = []
+"""The step that this process takes, and its photos."""
 
 
-def _peak_here(make: Callable[[Case], Step], case: Case) -> float:
+def _begin(make: Callable[[Case], Step], case: Case) -> None:
     if sys.platform == "linux":
         Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, this process is to end and no other
-    step, photos = make(case), random_photos(case)
-    for _ in range(2):
-        step(photos)
-    if photos.is_cuda:
+    _here.append((make(case), random_photos(case)))
+
+
+def _time_step() -> float:
+    return timed(*_here[0])
+
+
+def _peak_mib() -> float:
+    """Return the peak memory so far: of the process on the CPU, of torch's allocator on a GPU."""
+    if _here[0][1].is_cuda:
         return torch.cuda.max_memory_allocated() / 2**20
     # Not getrusage's: a process begins with the peak of the one that started it.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())

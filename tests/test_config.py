@@ -88,7 +88,7 @@ class TestPresets:
     def test_the_papers_schedule(self) -> None:
         budget = compose_config("budget=paper").budget
         assert (budget.steps, budget.batch_size, budget.image_size, budget.learning_rate) == (40_000, 4, 256, 1e-3)
-        assert (budget.warm_up, budget.decay, budget.average, budget.clip, budget.amsgrad) == (0, False, 0, None, False)
+        assert (budget.warm_up, budget.decay, budget.average, budget.clip) == (0, False, 0, None)
 
     def test_the_papers_losses(self) -> None:
         loss = compose_config("loss=paper").loss

@@ -349,12 +349,6 @@ class TestLearningRate:
         rates = [logged["train/learning_rate"] for logged in watch.logged]
         assert rates == pytest.approx([0.002 * module.rate_factor(step) for step in range(4)])
 
-    @pytest.mark.parametrize("amsgrad", [True, False])
-    def test_amsgrad_is_an_option(self, amsgrad: bool) -> None:
-        optimizer = make_module(amsgrad=amsgrad).configure_optimizers()["optimizer"]
-        assert isinstance(optimizer, torch.optim.Adam)
-        assert optimizer.defaults["amsgrad"] is amsgrad
-
 
 class Gradients(Callback):
     """Keeps the gradient's norm as the optimizer gets it."""

@@ -133,7 +133,6 @@ class BudgetConfig:
     decay: bool = True
     average: float = 0.99
     optimizer: OptimizerName = OptimizerName.muon
-    amsgrad: bool = False
     clip: float | None = 1.0
     previews: int = MISSING
 

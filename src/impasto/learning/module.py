@@ -79,7 +79,6 @@ class StyleModule(LightningModule):
         decay: bool = True,
         average: float = 0.99,
         optimizer: type[torch.optim.Adam] = Muon,
-        amsgrad: bool = False,
         clip: float | None = 1.0,
         micro_batch_size: int | None = None,
         stability: float = 0.0,
@@ -93,7 +92,7 @@ class StyleModule(LightningModule):
         self.judge = (loss_network, loss)
         self.steps, self.learning_rate, self.warm_up, self.decay = steps, learning_rate, warm_up, decay
         self.small_steps = small_steps
-        self.average_decay, self.optimizer, self.amsgrad = average, optimizer, amsgrad
+        self.average_decay, self.optimizer = average, optimizer
         self.longest_gradient = clip if clip is not None else math.inf
         self.micro_batch_size = micro_batch_size
         self.stability, self.seed = stability, seed
@@ -210,7 +209,7 @@ class StyleModule(LightningModule):
 
     def new_optimizer(self) -> torch.optim.Adam:
         """Return the optimizer of the transformer's weights, without a past."""
-        return self.optimizer(self.transformer.parameters(), lr=self.learning_rate, amsgrad=self.amsgrad)
+        return self.optimizer(self.transformer.parameters(), lr=self.learning_rate)
 
     def rate_factor(self, step: int) -> float:
         """Return what the learning rate is multiplied by: a linear warm-up, then with ``decay`` a cosine to 0.

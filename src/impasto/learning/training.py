@@ -266,7 +266,6 @@ def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
         decay=budget.decay,
         average=budget.average,
         optimizer=OPTIMIZERS[budget.optimizer],
-        amsgrad=budget.amsgrad,
         clip=budget.clip,
         micro_batch_size=budget.micro_batch_size,
         stability=config.loss.stability,

@@ -32,7 +32,7 @@ from impasto.learning.config import Precision, TrainConfig, style_picture
 from impasto.learning.features import load_loss_network
 from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
-from impasto.learning.training import base_weights, make_loss, make_photos, make_transformer
+from impasto.learning.training import autocast, base_weights, choose_precision, make_loss, make_photos, make_transformer
 from impasto.metadata import FORMAT_VERSION
 from impasto.style_file import save_style
 from impasto.transformer import ConvLayer, InstanceNorm, TransformerNet, find_device
@@ -59,14 +59,14 @@ def main() -> int:
     torch.manual_seed(arguments.seed)
     base = make_transformer(config).to(device)
     lessons = make_lessons(config, base, draw_styles(read_pictures(arguments), arguments))
-    optimizer = make_optimizer(config, base, lessons)
+    optimizer, precision = make_optimizer(config, base, lessons), choose_precision(config, lessons[0])
     first = load_state(arguments, lessons, optimizer)
     photos = photos_from(config, sample=first * config.budget.batch_size)
     bar = tqdm(range(first, arguments.steps), initial=first, total=arguments.steps, unit="step", miniters=20)
     for step in bar:
         optimizer.param_groups[0]["lr"] = config.budget.learning_rate * rate_factor(step, arguments.steps)
         batch, generator = next(photos).to(device), torch.Generator().manual_seed(arguments.seed + step)
-        loss = learn(lessons, optimizer, batch, generator=generator, precision=config.precision)
+        loss = learn(lessons, optimizer, batch, generator=generator, precision=precision)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == arguments.steps:
             bar.set_postfix_str(f"loss {loss:.2f}")
             save_state(arguments, lessons, optimizer, step=step + 1, loss=loss)
@@ -161,7 +161,7 @@ def learn(
     loss = 0.0
     for photo in torch.split(photos, 1):
         lesson = lessons[int(torch.randint(len(lessons), (), generator=generator))]
-        with torch.autocast(photo.device.type, torch.bfloat16, enabled=precision is Precision.bf16):
+        with autocast(precision, photo.device):
             total = lesson.step_terms(photo).total / len(photos)
         total.backward()  # type: ignore[no-untyped-call]
         loss += total.item()

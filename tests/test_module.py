@@ -18,6 +18,7 @@ from impasto.learning.faults import find_broken_layer
 from impasto.learning.features import LossNetwork
 from impasto.learning.losses import PerceptualLoss, Scaling, gram_matrix
 from impasto.learning.module import StyleModule
+from impasto.learning.muon import Muon
 from impasto.style_file import load_style
 from impasto.transformer import TransformerNet
 
@@ -348,6 +349,10 @@ class TestLearningRate:
         fit(module, [batch] * 4, watch)
         rates = [logged["train/learning_rate"] for logged in watch.logged]
         assert rates == pytest.approx([0.002 * module.rate_factor(step) for step in range(4)])
+
+    @pytest.mark.parametrize("optimizer", [Muon, torch.optim.Adam])
+    def test_the_optimizer_is_the_one_asked_for(self, optimizer: type[torch.optim.Adam]) -> None:
+        assert type(make_module(optimizer=optimizer).configure_optimizers()["optimizer"]) is optimizer
 
 
 class Gradients(Callback):

@@ -439,7 +439,7 @@ def time_step(module: StyleModule, photos: int, size: int, precision: Precision)
 
 def take_step(module: StyleModule, optimizer: Optimizer, photos: Tensor, precision: Precision) -> Tensor:
     """Train on a batch as the trainer does, but without Lightning, and return the loss."""
-    with torch.autocast(photos.device.type, torch.bfloat16, enabled=precision is Precision.bf16):
+    with autocast(precision, photos.device):
         total = module.step_terms(photos).total
     total.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(module.transformer.parameters(), module.longest_gradient)
@@ -447,6 +447,11 @@ def take_step(module: StyleModule, optimizer: Optimizer, photos: Tensor, precisi
     optimizer.zero_grad()
     module.move_average()
     return total.detach()
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """Return the context in which the losses of a step are computed in that number format."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision is Precision.bf16)
 
 
 def expect_seconds(parts: Parts) -> float:

@@ -53,6 +53,11 @@ class TestOptimize:
         assert sorted(os.listdir("runs")) == ["a_style_optimized", "a_style_optimized-1"]
         assert read_image(Path("x.png")).shape == (1, 3, 16, 20)
 
+    def test_a_name_that_is_no_utf_8(self, folder: Path) -> None:
+        os.symlink("style.png", os.fsdecode(b"caf\xe9.png"))
+        assert optimize("--style", os.fsdecode(b"caf\xe9.png"), "-o", "x.png") == 0
+        assert os.listdir("runs") == ["a_style_caf?_optimized"]
+
     @pytest.mark.parametrize("start", ["content", "white", "noise"])
     def test_every_start_and_option_works_together(self, folder: Path, start: str) -> None:
         words = [

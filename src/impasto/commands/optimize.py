@@ -134,7 +134,9 @@ def run(arguments: argparse.Namespace) -> int:
         optimizer=arguments.optimizer,
         learning_rate=arguments.learning_rate,
     )
-    log_dir = arguments.log_dir if arguments.log_dir is not None else Path("runs") / f"{jobs[0].source.stem}_{name}"
+    # TensorBoard writes into no folder whose name is no UTF-8.
+    log_name = f"{jobs[0].source.stem}_{name}".encode(errors="replace").decode()
+    log_dir = arguments.log_dir if arguments.log_dir is not None else Path("runs") / log_name
     colours = photo if arguments.keep_colors else None
     record = Record(jobs[0].target, log_dir, options, every=arguments.every, colours=colours)
     return record.follow(steps, total=sum(each.iterations + 1 for each in scales))

@@ -33,14 +33,14 @@ from tqdm import tqdm
 
 from impasto.files import written_whole
 from impasto.images import contact_sheet, read_image, resize, write_image
-from impasto.learning.config import preset_names, read_preset, style_picture
+from impasto.learning.config import preset_names, read_preset
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import gram_matrix
 from impasto.learning.optimization import LossOptions, Objective, StyleTarget, descend, start_noise
 from impasto.painting.stylizer import Stylizer
 from impasto.style_file import Style, load_style
 from impasto.transformer import find_device
-from scripts.evaluate import read_photos
+from scripts.evaluate import own_picture, read_photos
 
 Cell = dict[str, Any]
 
@@ -63,8 +63,7 @@ class Painter:
     @property
     def picture(self) -> Tensor:
         """The built-in style picture at the size it was trained with."""
-        path = style_picture(f"builtin:{self.style.name}.jpg")
-        return resize(read_image(path), short_side=self.style.metadata["style_size"])
+        return resize(read_image(own_picture(self.style)), short_side=self.style.metadata["style_size"])
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from impasto.commands.words import one_line
 from impasto.images import find_images, read_image, read_pixels, resize, to_float
-from impasto.learning.config import read_preset, style_picture
+from impasto.learning.config import BUILTIN, read_preset, style_picture
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import PerceptualLoss, gram_matrix
 from impasto.learning.optimization import LossOptions
@@ -50,8 +51,17 @@ class Row:
 
 
 def main() -> int:
-    """Print the table, write the JSON, and return the exit status."""
-    arguments = parse_arguments()
+    """Judge, and return the exit status; bad input is one line."""
+    try:
+        run(parse_arguments())
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the table and write the JSON."""
     network = load_loss_network(arguments.loss_network, weights=arguments.weights, pretrained=arguments.pretrained)
     network.to(memory_format=torch.channels_last)
     photos = read_photos(arguments.photos, count=arguments.count, size=arguments.size)
@@ -64,7 +74,6 @@ def main() -> int:
         report = {"photos": list(photos), "size": arguments.size, "loss_network": arguments.loss_network}
         report |= {"means": [asdict(row) for row in means], "rows": [asdict(row) for row in rows]}
         arguments.json.write_text(json.dumps(report, indent=2))
-    return 0
 
 
 def read_photos(folder: Path, *, count: int, size: int) -> dict[str, Tensor]:
@@ -97,13 +106,24 @@ def judge(
 
 def make_losses(style: Style, network: LossNetwork, *, picture: Path | None) -> dict[str, PerceptualLoss]:
     """Return the loss on each scale, against the style's own picture or the one given."""
-    path = picture if picture is not None else style_picture(f"builtin:{style.name}.jpg")
+    path = own_picture(style) if picture is None else picture
     image = resize(read_image(path), short_side=style.metadata.get("style_size", STYLE_SIZE)).to(network.mean)
     options = {scale: LossOptions(**read_preset("loss", scale)) for scale in SCALES}
     with torch.no_grad():
         features = network(image, options[SCALES[0]].style_layers)
     grams = {name: gram_matrix(x) for name, x in features.items()}
     return {scale: each.loss(grams) for scale, each in options.items()}
+
+
+def own_picture(style: Style) -> Path:
+    """Return the picture that a style was learned from; raises ValueError where it does not come with impasto."""
+    name = style.metadata.get("picture", f"{style.name}.jpg")  # older files do not say
+    path = style_picture(f"{BUILTIN}{name}")
+    if name is None or not path.is_file():
+        raise ValueError(
+            f"expected a style whose picture comes with impasto, got {style.name!r}: name its picture with --picture"
+        )
+    return path
 
 
 @torch.inference_mode()

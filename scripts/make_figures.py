@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from impasto.images import contact_sheet, read_image, resize, write_image
+from impasto.learning.config import BUILTIN, style_picture
 from impasto.learning.photos import sample_photos
 from impasto.painting.painter import LookOptions
 from impasto.painting.pictures import to_array, to_image
@@ -40,15 +41,15 @@ LARGE = 4000
 FRAMES = 12
 
 
-def style_picture(name: str) -> Tensor:
+def builtin(name: str) -> Tensor:
     """Return a built-in style picture."""
-    return read_image(SHIPPED.parent / "styles" / f"{name}.jpg")
+    return read_image(style_picture(f"{BUILTIN}{name}.jpg"))
 
 
 def make_hero(photo: Tensor) -> Tensor:
     """Return photo, style picture and result side by side."""
     painted = Stylizer.load(SHIPPED / f"{HERO}.safetensors")(photo)
-    return contact_sheet([[photo, style_picture(HERO), painted]], height=HEIGHT)
+    return contact_sheet([[photo, builtin(HERO), painted]], height=HEIGHT)
 
 
 def make_gallery(photos: list[Tensor]) -> Tensor:
@@ -56,7 +57,7 @@ def make_gallery(photos: list[Tensor]) -> Tensor:
     entries = []
     for path in sorted(SHIPPED.glob("*.safetensors")):
         stylizer = Stylizer.load(path)
-        entries.append([style_picture(path.stem), *(stylizer(photo) for photo in photos)])
+        entries.append([builtin(path.stem), *(stylizer(photo) for photo in photos)])
     rows = [list(itertools.chain(*entries[i : i + COLUMNS])) for i in range(0, len(entries), COLUMNS)]
     return contact_sheet(rows, height=HEIGHT * 2 // 3)
 

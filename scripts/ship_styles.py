@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from impasto.learning.config import style_picture
+from impasto.learning.config import BUILTIN, style_picture
 from impasto.style_file import SHIPPED, load_style, save_style
 
 
@@ -22,7 +22,8 @@ def ship(run: Path) -> Path:
         ValueError: its picture does not come with impasto, so that nobody could say what it was made from.
     """
     style = load_style(run)
-    if not style_picture(f"builtin:{style.name}.jpg").is_file():
+    picture = f"{style.name}.jpg"
+    if style.metadata.get("picture", picture) != picture or not style_picture(BUILTIN + picture).is_file():
         raise ValueError(f"expected a style whose picture comes with impasto, got {style.name!r} in {str(run)!r}")
     path = SHIPPED / f"{style.name}.safetensors"
     save_style(path, style.network, metadata=style.metadata, dtype=torch.float16)

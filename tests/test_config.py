@@ -205,6 +205,7 @@ NAME = (
     "it becomes the name of the run folder and of the style file"
 )
 LAYERS = "expected loss.{} with weights of 0 or more, one of them above 0, got {}: a weight of 0 leaves a layer out"
+HOME = "expected a path, got '{}', whose '~' names no user: write ~/... or ./~..."
 ROOT = "expected data.root=DIR with data={}, got none: name the folder of photos"
 WRONG = [
     # Unknown names.
@@ -267,6 +268,9 @@ WRONG = [
         "loss.style_layers={relu1_2:-1}",
         LAYERS.format("style_layers", "{'relu1_2': -1.0, 'relu2_2': 1.0, 'relu3_3': 1.0, 'relu4_3': 1.0}"),
     ),
+    ("style.image=~nobody-of-that-name/a.jpg", HOME.format("~nobody-of-that-name/a.jpg")),
+    ("run_dir=~nobody-of-that-name", HOME.format("~nobody-of-that-name")),
+    ("data=folder data.root=~nobody-of-that-name", HOME.format("~nobody-of-that-name")),
     # Names that would be another folder.
     ("style.name=a/b", NAME.format("'a/b'")),
     ("style.name=../a", NAME.format("'../a'")),

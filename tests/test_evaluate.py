@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from impasto.learning.features import load_loss_network
-from impasto.style_file import load_style
+from impasto.style_file import load_style, save_style
+from impasto.transformer import TransformerNet
 from scripts import evaluate
 
 
@@ -77,6 +78,35 @@ def test_the_balanced_content_loss_is_the_change_of_the_features_over_their_size
     expected = float((after - before).square().mean() / before.square().mean())
     (row, *_) = find(report, scale="balanced", painter=str(style_path), photo="1.png")
     assert row["content"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_style_learned_from_another_picture_than_its_name_says(
+    tmp_path: Path, photos: Path, network: TransformerNet, metadata: dict[str, Any]
+) -> None:
+    for name, picture, where in (("mosaic", "watercolour.jpg", "watercolour.jpg"), ("x", "mosaic.jpg", "mosaic.jpg")):
+        save_style(tmp_path / "a.safetensors", network, metadata={**metadata, "style": name, "picture": picture})
+        assert evaluate.own_picture(load_style(tmp_path / "a.safetensors")).name == where
+
+
+@pytest.mark.parametrize("facts", [{"style": "mosaic", "picture": None}, {"style": "x", "picture": None}, {}])
+def test_a_style_whose_picture_does_not_come_along(
+    tmp_path: Path,
+    photos: Path,
+    network: TransformerNet,
+    metadata: dict[str, Any],
+    *,
+    facts: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_style(path, network, metadata=metadata | facts)
+    words = [str(path), "--photos", str(photos), "--loss-network", "vgg16_slim"]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *words])
+    assert evaluate.main() == 2
+    name = facts.get("style", "zigzag")
+    message = f"expected a style whose picture comes with impasto, got {name!r}: name its picture with --picture"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
 
 
 def test_a_folder_without_photos(tmp_path: Path) -> None:

@@ -27,6 +27,14 @@ def test_it_is_the_style_in_half_precision(
     torch.testing.assert_close(shipped.network(image), trained.network(image), atol=0.02, rtol=0)
 
 
+def test_a_style_of_another_picture_under_a_built_in_name(
+    tmp_path: Path, network: TransformerNet, metadata: dict[str, Any]
+) -> None:
+    save_style(tmp_path / "a.safetensors", network, metadata={**metadata, "style": "mosaic", "picture": None})
+    with pytest.raises(ValueError, match=r"^expected a style whose picture comes with impasto, got 'mosaic' in"):
+        ship_styles.ship(tmp_path / "a.safetensors")
+
+
 def test_a_style_whose_picture_does_not_come_along(style_path: Path) -> None:
     message = f"expected a style whose picture comes with impasto, got 'zigzag' in {str(style_path)!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

@@ -1,11 +1,10 @@
 """The command that trains: Hydra reads the options, and every error of it becomes one line."""
 
-import difflib
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import AliasToken, MappingNode, YAMLError, scan
 from yaml import compose as compose_yaml
 
-from impasto.learning.config import ConfigError, TrainConfig, option_names, validate
+from impasto.learning.config import ConfigError, TrainConfig, did_you_mean, option_names, validate
 
 ConfigStore.instance().store(name="schema", node=TrainConfig)
 
@@ -135,7 +134,7 @@ def _check_flags(argv: Sequence[str]) -> None:
     for word in argv:
         flag = word.partition("=")[0]
         if flag.startswith("-") and flag not in _FLAGS:
-            raise ConfigError(f"there is no {flag}: {_did_you_mean(flag, _FLAGS)}see --help")
+            raise ConfigError(f"there is no {flag}: {did_you_mean(flag, _FLAGS)}see --help")
 
 
 def _check_configs(argv: Sequence[str]) -> None:
@@ -183,7 +182,7 @@ def _explain_missing(error: MissingConfigException) -> str:
     options = [option for option in error.options or [] if not option.startswith("_")]
     if not group or not options:
         return _first_line(error)
-    return f"there is no {group}={name}: {_did_you_mean(name, options)}it can be {', '.join(options)}"
+    return f"there is no {group}={name}: {did_you_mean(name, options)}it can be {', '.join(options)}"
 
 
 def _explain(error: Exception) -> str:
@@ -199,13 +198,8 @@ def _explain(error: Exception) -> str:
         name = name if name.startswith(f"{unknown[1]}.") else unknown[1] or name
         if re.match(r"loss\.\w+_layers\.", name):
             return f"{name!r} has no weight yet: add it with +{name}=VALUE"
-        return f"there is no option {name!r}: {_did_you_mean(name, option_names())}see --help"
+        return f"there is no option {name!r}: {did_you_mean(name, option_names())}see --help"
     return f"{name}: {_first_line(error.__cause__ or error)}" if name else _first_line(error)
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def _on_one_line(error: Exception) -> str:

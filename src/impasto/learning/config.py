@@ -7,7 +7,7 @@ or a value out of range is an error before anything heavy is imported.
 import difflib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from importlib import resources
@@ -177,6 +177,7 @@ _AT_LEAST: dict[str, float] = {
     "style.strength": 0,
     "data.workers": 0,
     "data.generated": 0,
+    "data.generated_share": 0,
     "loss.content_weight": 0,
     "loss.style_weight": 0,
     "loss.tv_weight": 0,
@@ -240,8 +241,6 @@ def _check_rates(config: TrainConfig) -> None:
             "expected budget.micro_batch_size of 1 or more, or null for the whole batch, "
             f"got {budget.micro_batch_size!r}"
         )
-    if not config.data.generated_share >= 0:
-        raise ConfigError(f"expected data.generated_share of 0 or more, got {config.data.generated_share!r}")
 
 
 def _check_name(name: str) -> None:
@@ -289,7 +288,15 @@ def style_picture(image: str) -> Path:
     """Return the path of a style picture: a file, or ``builtin:NAME`` for one that ships inside the package."""
     if image.startswith(BUILTIN):
         return Path(str(resources.files("impasto.assets"))) / "styles" / image.removeprefix(BUILTIN)
-    return Path(image).expanduser()
+    return to_path(image)
+
+
+def to_path(text: str) -> Path:
+    """Return the path of an option, ``~`` being a home folder; raises ConfigError where that is nobody's."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"expected a path, got {text!r}, whose '~' names no user: write ~/... or ./~...") from error
 
 
 def read_preset(group: str, name: str) -> dict[str, Any]:
@@ -300,13 +307,17 @@ def read_preset(group: str, name: str) -> dict[str, Any]:
     """
     known = preset_names(group)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"there is no {group} {name!r}: {hint}it can be {', '.join(known)}")
+        raise ConfigError(f"there is no {group} {name!r}: {did_you_mean(name, known)}it can be {', '.join(known)}")
     text = (resources.files("impasto.configs") / group / f"{name}.yaml").read_text(encoding="utf-8")
     values = OmegaConf.to_container(OmegaConf.create(text))
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question, with a space after it, about the closest of the known names, or nothing if none is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def preset_names(group: str) -> list[str]:

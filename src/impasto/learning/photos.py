@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from tqdm import tqdm
 
 from impasto.images import read_pixels, to_float
 from impasto.learning.generated_photos import dead_leaves
@@ -395,7 +396,8 @@ class PhotoDataModule(LightningDataModule):
         generated = []
         if self.source == "samples" and self.generated_share > 0:
             side = math.ceil(GENERATED_SIZE * self.image_size)
-            generated = [dead_leaves(side, seed=number) for number in range(self.generated)]
+            numbers = tqdm(range(self.generated), "drawing pictures", delay=3, leave=False, disable=None)
+            generated = [dead_leaves(side, seed=number) for number in numbers]
         self.crops = PhotoCrops(
             files if self.source != "samples" or self.generated_share < 1 else [],
             size=self.image_size,
@@ -444,8 +446,8 @@ class PhotoDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Tensor]:
-        """Return the held-out photos' centres, uint8, in batches."""
-        return DataLoader(self._centres, batch_size=self.batch_size)  # type: ignore[arg-type]
+        """Return the held-out photos' centres, uint8, one by one: no option changes what they are judged by."""
+        return DataLoader(self._centres)  # type: ignore[arg-type]
 
     def on_before_batch_transfer(self, batch: Batch | Tensor, dataloader_idx: int) -> Tensor:
         """Return the samples alone; what could not be read for them is noted in ``skipped``."""

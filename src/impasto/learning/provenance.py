@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 import impasto
-from impasto.learning.config import TrainConfig, lasting_options
+from impasto.learning.config import (
+    BUILTIN,
+    StyleConfig,
+    TrainConfig,
+    lasting_options,
+    preset_names,
+    read_preset,
+    to_path,
+)
 from impasto.learning.module import StyleModule
 from impasto.learning.photos import PhotoDataModule
 from impasto.learning.run_folder import FINGERPRINT, Facts
@@ -26,10 +34,12 @@ def make_metadata(config: TrainConfig, *, began_at: Path | None) -> dict[str, An
     return {
         "format_version": FORMAT_VERSION,
         "style": config.style.name,
-        "credit": config.style.credit,
-        "licence": config.style.licence,
+        "picture": config.style.image.removeprefix(BUILTIN) if config.style.image.startswith(BUILTIN) else None,
+        **_rights(config.style),
         "width": config.network.width,
-        "init": Path(config.init).name if began_at is not None else "scratch",  # not where it lies on this machine
+        "init": to_path(config.init).resolve().name
+        if began_at is not None
+        else "scratch",  # not where it lies on this machine
         "loss_network": config.loss_network.name,
         "loss": config.loss.scaling.value,
         "content_weight": config.loss.content_weight,
@@ -50,6 +60,14 @@ def make_metadata(config: TrainConfig, *, began_at: Path | None) -> dict[str, An
         },
         "commit": find_commit(),
     }
+
+
+def _rights(style: StyleConfig) -> dict[str, str]:
+    """Return credit and licence, but not those of a built-in picture in whose place another one was given."""
+    preset = read_preset("style", style.name) if style.name in preset_names("style") else {}
+    moved = style.image != preset.get("image")
+    given = {"credit": style.credit, "licence": style.licence}
+    return {name: "" if moved and value == preset.get(name) else value for name, value in given.items()}
 
 
 def find_commit() -> str | None:

@@ -26,10 +26,13 @@ from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, Throughput
 from impasto.learning.config import (
     BudgetConfig,
+    ConfigError,
     OptimizerName,
     Precision,
     TrainConfig,
+    did_you_mean,
     style_picture,
+    to_path,
     to_seconds,
     to_yaml,
 )
@@ -66,6 +69,8 @@ LOG_EVERY = 10
 
 SKIPPED = "skipped.txt"
 """Name of the list of photos that cannot be read, in a run folder."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def describe_lack(config: TrainConfig) -> str:
 
 def _note_what_is_kept(config: TrainConfig, error: BaseException) -> None:
     """Say in a note where a training goes on whose disk or memory was full, if it has saved anything."""
-    checkpoint = Path(config.run_dir).expanduser() / CHECKPOINT
+    checkpoint = to_path(config.run_dir) / CHECKPOINT
     if checkpoint.is_file():
         error.add_note(f"with resume=true it goes on after step {load_style(checkpoint).metadata['steps']}")
 
@@ -147,7 +152,7 @@ def _describe_skipped(result: TrainingResult) -> str:
 
 def describe_stop(config: TrainConfig, stopped: Stopped, *, command: str) -> str:
     """Return why a training stopped, what it has left, and the next command to type."""
-    run_dir = Path(config.run_dir).expanduser()
+    run_dir = to_path(config.run_dir)
     if not (run_dir / CHECKPOINT).is_file():
         return f"\nstopped before the end of the first step ({stopped}): there is nothing to go on from"
     steps = load_style(run_dir / CHECKPOINT).metadata["steps"]
@@ -171,7 +176,7 @@ def train(config: TrainConfig) -> TrainingResult:
     quiet_lightning()
     keep_freed_memory()
     seed_everything(config.seed, workers=True, verbose=False)
-    run_dir = Path(config.run_dir).expanduser()
+    run_dir = to_path(config.run_dir)
     with ExitStack() as held:
         earlier = held.enter_context(earlier_run(run_dir)) if config.resume else None
         parts = make_parts(config, earlier)
@@ -232,8 +237,8 @@ def make_photos(config: TrainConfig) -> PhotoDataModule:
     data, budget = config.data, config.budget
     photos = PhotoDataModule(
         source=data.source.value,
-        root=Path(data.root).expanduser() if data.root is not None else None,
-        cache=Path(data.cache).expanduser() if data.cache is not None else None,
+        root=to_path(data.root) if data.root is not None else None,
+        cache=to_path(data.cache) if data.cache is not None else None,
         image_size=budget.image_size,
         batch_size=budget.batch_size,
         seed=config.seed,
@@ -250,7 +255,7 @@ def make_photos(config: TrainConfig) -> PhotoDataModule:
 def make_module(config: TrainConfig, style: Tensor) -> StyleModule:
     """Return the module with the style's Gram matrices as its constants."""
     given = config.loss_network
-    weights = Path(given.weights).expanduser() if given.weights is not None else None
+    weights = to_path(given.weights) if given.weights is not None else None
     loss_network = load_loss_network(given.name, weights=weights, pretrained=given.pretrained)
     # A network without normalisation runs faster so; a transformer with instance normalisation does not.
     loss_network.to(memory_format=torch.channels_last)
@@ -283,6 +288,8 @@ def make_transformer(config: TrainConfig) -> TransformerNet:
     transformer = TransformerNet(config.network.width)
     path = starting_weights(config) if not config.resume else None
     if path is not None:
+        if not path.exists() and (hint := did_you_mean(config.init, ("scratch", "base")).rstrip()):
+            raise ConfigError(f"expected init of scratch, base or a trained style, got {config.init!r}: {hint}")
         style = load_style(path)
         if style.network.width != config.network.width:
             raise ValueError(
@@ -298,7 +305,7 @@ def starting_weights(config: TrainConfig) -> Path | None:
     if config.init == "base":
         path = base_weights(config.network.width)
         return path if path.exists() else None
-    return Path(config.init).expanduser() if config.init != "scratch" else None
+    return to_path(config.init) if config.init != "scratch" else None
 
 
 def base_weights(width: int) -> Path:
@@ -342,6 +349,7 @@ def go_on(
             f"many, got {config.budget.steps}: raise it, or leave out resume=true to begin anew"
         )
     module.go_on_from(earlier)
+    module.metadata["init"] = earlier["impasto"]["init"]  # "base" may be other weights by now, or have come since
     photos.load_state_dict(earlier.get(type(photos).__qualname__, {}))
     photos.start = taken * config.budget.batch_size
 
@@ -366,14 +374,14 @@ def list_skipped(parts: Parts) -> None:
 
 def style_file(config: TrainConfig) -> Path:
     """Return where a run's style file is."""
-    return Path(config.run_dir).expanduser() / f"{config.style.name}.safetensors"
+    return to_path(config.run_dir) / f"{config.style.name}.safetensors"
 
 
 def make_trainer(parts: Parts, callbacks: Sequence[Callback]) -> Trainer:
     """Return a trainer that runs one endless epoch of the steps that are left of the budget."""
     config = parts.config
     steps, before = config.budget.steps, parts.module.steps_before
-    run_dir = Path(config.run_dir).expanduser()
+    run_dir = to_path(config.run_dir)
     purge_step = before + 1 if before > 0 else None
     trainer = Trainer(
         accelerator=parts.module.device.type,
@@ -403,6 +411,8 @@ def choose_precision(config: TrainConfig, module: StyleModule) -> Precision:
     ``auto`` tries both for a moment, on crops of the size that most time goes into: whether bf16 pays depends on the
     processor, not only on what it can do.
     """
+    if config.precision is Precision.bf16 and module.device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+        _log.warning("precision=bf16 on a processor that only imitates it: slower than precision=fp32, or auto")
     if config.precision is not Precision.auto:
         return config.precision
     size = max(steps_by_size(config.budget).items(), key=lambda item: item[1] * item[0] ** 2)[0]
@@ -495,7 +505,7 @@ def _describe_start(config: TrainConfig, module: StyleModule) -> str:
         return f"from step {module.steps_before} of the run"
     if starting_weights(config) is not None:
         return f"from {config.init}"
-    return "from scratch" if config.init == "scratch" else f"from scratch (there is no {config.init} of this width)"
+    return "from scratch" if config.init == "scratch" else "from scratch (there is no base of this width)"
 
 
 def _minutes(seconds: float) -> str:
@@ -537,14 +547,13 @@ def export(parts: Parts, *, times: Sequence[float]) -> TrainingResult:
 def measure_losses(module: StyleModule, photos: PhotoDataModule) -> dict[str, float]:
     """Return the averaged weights' unweighted losses and their weighted total on the held-out photos."""
     module.judge_to(module.device)  # Lightning has moved the module off a GPU
-    sums, count = torch.zeros(4, device=module.device), 0
+    rows = []
     with torch.inference_mode():
-        for batch in photos.val_dataloader():
-            images = to_float(batch).to(module.device)
-            terms = module.loss_terms(images, module(images))
-            sums += len(images) * torch.stack([terms.content, terms.style, terms.tv, terms.total])
-            count += len(images)
-    return dict(zip(("content", "style", "tv", "total"), (sums / count).tolist(), strict=True))
+        for photo in photos.val_dataloader():
+            image = to_float(photo).to(module.device)
+            terms = module.loss_terms(image, module(image))
+            rows.append(torch.stack([terms.content, terms.style, terms.tv, terms.total]))
+    return dict(zip(("content", "style", "tv", "total"), torch.stack(rows).mean(0).tolist(), strict=True))
 
 
 def quiet_lightning() -> None:

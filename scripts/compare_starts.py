@@ -25,7 +25,8 @@ from tqdm import tqdm
 from impasto.cli import main as impasto
 from impasto.learning.command import read_options
 from impasto.learning.features import LossNetwork, load_loss_network
-from impasto.learning.training import choose_precision, make_module, seconds_of_steps
+from impasto.learning.training import choose_precision, make_module, seconds_of_steps, starting_weights
+from impasto.style_file import load_style
 from impasto.transformer import find_device
 from scripts.evaluate import UNCHANGED, judge, read_photos, summarise
 
@@ -47,7 +48,7 @@ def main() -> int:
     totals: dict[str, Totals] = {style: {start: {} for start in arguments.starts} for style in arguments.styles}
     for style, start in tqdm(list(product(arguments.styles, arguments.starts)), unit="start", disable=None):
         for steps in steps_of(start, arguments):
-            run_dir = arguments.work / "_".join([style, start, str(steps), *digest(arguments.options)])
+            run_dir = arguments.work / "_".join([style, start, str(steps), *digest(start, arguments.options)])
             path = train(run_dir, style, start=start, steps=steps, options=arguments.options)
             totals[style][start][steps] = total_of(path, photos, network)
     per_step = time_steps(arguments.options)
@@ -66,9 +67,13 @@ def steps_of(start: str, arguments: argparse.Namespace) -> Sequence[int]:
     return steps
 
 
-def digest(options: Sequence[str]) -> list[str]:
-    """Return what tells runs with these options from others: nothing without options."""
-    return [hashlib.sha256("\0".join(options).encode()).hexdigest()[:8]] if options else []
+def digest(start: str, options: Sequence[str]) -> list[str]:
+    """Return what tells runs with these options and weights to start from from others: nothing without either."""
+    sha = hashlib.sha256("\0".join(options).encode())
+    path = starting_weights(read_options([f"init={start}", *options]))
+    for value in load_style(path).network.state_dict().values() if path is not None else ():
+        sha.update(value.numpy().tobytes())
+    return [sha.hexdigest()[:8]] if options or path is not None else []
 
 
 def time_steps(options: Sequence[str]) -> float:

@@ -223,14 +223,16 @@ def save_state(
 
 
 def describe(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return the metadata of the style file, which paints in no style."""
+    """Return the metadata of the style file, which paints in no style; no path of this machine is in them."""
+    words = iter(sys.argv[1:])
+    kept = [word.rpartition("/")[2] for word in words if word not in ("--work", "--output") or not next(words)]
     return {
         "format_version": FORMAT_VERSION,
         "style": "base",
         "width": arguments.width,
         "licence": "MIT",
         "loss_network": "vgg16_slim",
-        "command": shlex.join(["python", "scripts/train_base.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "scripts/train_base.py", *kept]),
     }
 
 

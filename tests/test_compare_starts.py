@@ -3,11 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
-from impasto.style_file import load_style
+from impasto.style_file import load_style, save_style
+from impasto.transformer import TransformerNet
 from scripts import compare_starts
 from tests.test_training import TINY
 
@@ -48,6 +51,18 @@ def test_every_start_is_trained_once_and_judged(
     monkeypatch.setattr(sys, "argv", ["compare_starts.py", "budget.optimizer=adam", *words])
     assert compare_starts.main() == 0
     assert len(list(tmp_path.glob("*/*.safetensors"))) == 2 * len(stamps)
+
+
+def test_runs_from_other_weights_are_other_runs(
+    tmp_path: Path, network: TransformerNet, metadata: dict[str, Any]
+) -> None:
+    seen = []
+    for number in range(2):
+        torch.nn.init.constant_(next(network.parameters()), number)
+        save_style(tmp_path / "a.safetensors", network, metadata=metadata)
+        seen.append(tuple(compare_starts.digest(str(tmp_path / "a.safetensors"), [])))
+    assert len({*seen, tuple(compare_starts.digest("base", ["network.width=16"]))}) == 3
+    assert compare_starts.digest("scratch", []) == []
 
 
 def test_a_training_that_fails_ends_it(

@@ -89,6 +89,23 @@ def test_in_bf16_the_loss_is_nearly_the_same(lessons: list[StyleModule]) -> None
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
+def test_no_path_of_the_machine_is_in_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        "train_base.py",
+        "--pictures",
+        "/home/me/art",
+        "--work",
+        "/tmp/w",
+        "--seed",
+        "1",
+        "--output",
+        "/tmp/b.safetensors",
+    ]
+    monkeypatch.setattr(sys, "argv", words)
+    facts = train_base.describe(train_base.parse_arguments())
+    assert facts["command"] == "python scripts/train_base.py --pictures art --seed 1"
+
+
 def test_a_step_whose_numbers_break_is_left_out(lessons: list[StyleModule]) -> None:
     config = train_base.read_config(train_base.parse_arguments())
     optimizer = train_base.make_optimizer(config, lessons[0].transformer, lessons)

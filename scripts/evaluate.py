@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     network.to(memory_format=torch.channels_last)
     photos = read_photos(arguments.photos, count=arguments.count, size=arguments.size)
     rows = []
-    for path in tqdm(arguments.styles, unit="style"):
+    for path in tqdm(with_styles(arguments.styles), unit="style"):
         rows += judge(path, photos, network, versus=arguments.versus, picture=arguments.picture)
     means = summarise(rows)
     print(f"{len(photos)} photos, {arguments.size} px, judged by {arguments.loss_network}\n{as_table(means)}")
@@ -76,15 +76,48 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(json.dumps(report, indent=2))
 
 
+def with_styles(paths: Sequence[Path]) -> list[Path]:
+    """Return those that hold a style, and name the others: optimizations keep their records among the runs.
+
+    Raises:
+        ValueError: files of one style differ in the size of its picture, so that one mark would not serve both.
+    """
+    kept = []
+    sizes: dict[str, object] = {}
+    for path in paths:
+        try:
+            style = load_style(path)
+        except FileNotFoundError as error:
+            if len(paths) == 1 or not path.is_dir():
+                raise
+            print(f"passed over {str(path)!r}: {error}", file=sys.stderr)
+            continue
+        kept.append(path)
+        facts = (style.metadata.get("style_size"), style.metadata.get("picture"))
+        if sizes.setdefault(style.name, facts) != facts:
+            raise ValueError(f"expected files of {style.name!r} trained at one style.size, got two: judge them apart")
+    return kept
+
+
 def read_photos(folder: Path, *, count: int, size: int) -> dict[str, Tensor]:
-    """Return, by name within the folder, the centres (1, 3, size, size) of photos spread evenly over the folder."""
+    """Return, by name within the folder, the centres (1, 3, size, size) of photos spread evenly over the folder.
+
+    Raises:
+        ValueError: there are none, or one would have to be enlarged: the loss of a blur says nothing.
+    """
     files = find_images(folder)
     chosen = [files[i * len(files) // count] for i in range(min(count, len(files)))] if count else files
     if not chosen:
         raise ValueError(f"expected photos in {str(folder)!r}, found none: name a folder of photos")
-    names = [str(path.relative_to(folder)) for path in chosen]
-    centres = (centre_crop(read_pixels(path, at_least=size), size) for path in chosen)
-    return {name: to_float(centre[None]) for name, centre in zip(names, centres, strict=True)}
+    return {str(path.relative_to(folder)): _centre(path, size) for path in chosen}
+
+
+def _centre(path: Path, size: int) -> Tensor:
+    pixels = read_pixels(path, at_least=size)
+    if min(pixels.shape[-2:]) < size:
+        width, height = pixels.shape[:0:-1]
+        raise ValueError(f"expected photos of {size} px or more, got {width} x {height} px in {str(path)!r}")
+    return to_float(centre_crop(pixels, size)[None])
 
 
 def judge(

@@ -89,7 +89,10 @@ MAY_SEE = {
     "painting.export": {"files", "metadata", "style_file", "transformer"},
     "painting.import_model": {"metadata", "style_file", "torch_files", "transformer"},
     "commands.words": {"files"},
-    "commands.judging": {"commands.words", "images", "transformer", "learning.allocator", "learning.features"},
+    "commands.judging": {
+        *("commands.words", "images", "transformer"),
+        *("learning.allocator", "learning.features", "learning.memory"),
+    },
     "commands.record": {"files", "images", "learning.optimization", "painting.blending"},
     "commands.optimize": ROOMS.keys() - {"cli"},
     "commands.export": {"style_file", "commands.words", "painting.export"},

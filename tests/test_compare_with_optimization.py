@@ -71,12 +71,46 @@ def test_it_measures_everything_once_and_reports(
         assert row["photo"]["milestones"]["0"]["ssim"] == 1
         assert list(row["polish"]) == ["5", "10", "25"]
         assert row["seconds"] > 0
+        assert list(row["noise"]["speed_up"]) == ["equal", "100", "300", "500"]
+        per_iteration = row["noise"]["seconds_per_iteration"]
+        assert row["noise"]["speed_up"]["300"] == pytest.approx(300 * per_iteration / row["seconds"])
     removed = cells.pop()
     removed.unlink()
     written = {path: path.stat().st_mtime_ns for path in cells}
     run(words, monkeypatch)
     assert removed.exists()
     assert {path: path.stat().st_mtime_ns for path in cells} == written
+
+
+def test_a_style_file_that_has_moved_is_not_measured_again(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(["runs/quick", *words[2:]], monkeypatch)
+    written = {path: path.stat().st_mtime_ns for path in Path("out/cells").glob("*.json")}
+    Path("runs/quick").rename("runs/moved")
+    run(["runs/moved", *words[2:]], monkeypatch)
+    assert {path: path.stat().st_mtime_ns for path in Path("out/cells").glob("*.json")} == written
+    (row,) = json.loads(Path("out/comparison.json").read_text())["rows"]
+    assert row["photos"] == 2
+
+
+def test_a_record_of_an_optimization_among_the_runs_is_passed_over(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/photo_mosaic_optimized").mkdir()
+    run(["runs/photo_mosaic_optimized", *words[1:]], monkeypatch)
+    assert "passed over 'runs/photo_mosaic_optimized': expected a style file" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["compare_with_optimization.py", "mosaci", *words[2:]])
+    assert comparison.main() == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("found nothing at 'mosaci': did you mean 'mosaic'?")
 
 
 def test_the_iterations_that_a_level_matches_are_interpolated() -> None:

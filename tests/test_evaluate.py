@@ -101,12 +101,26 @@ def test_a_style_whose_picture_does_not_come_along(
 ) -> None:
     path = tmp_path / "a.safetensors"
     save_style(path, network, metadata=metadata | facts)
-    words = [str(path), "--photos", str(photos), "--loss-network", "vgg16_slim"]
+    words = [str(path), "--photos", str(photos), "--size", "32", "--loss-network", "vgg16_slim"]
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *words])
     assert evaluate.main() == 2
     name = facts.get("style", "zigzag")
     message = f"expected a style whose picture comes with impasto, got {name!r}: name its picture with --picture"
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
+
+
+def test_files_of_one_style_with_two_marks(tmp_path: Path, network: TransformerNet, metadata: dict[str, Any]) -> None:
+    paths = []
+    for size in (32, 64):
+        paths.append(tmp_path / f"{size}.safetensors")
+        save_style(paths[-1], network, metadata={**metadata, "style_size": size})
+    with pytest.raises(ValueError, match=r"^expected files of 'zigzag' trained at one style.size, got two: judge them"):
+        evaluate.with_styles(paths)
+
+
+def test_a_photo_that_would_have_to_be_enlarged(photos: Path) -> None:
+    with pytest.raises(ValueError, match=r"^expected photos of 41 px or more, got 48 x 40 px in '.*0.png'$"):
+        evaluate.read_photos(photos, count=1, size=41)
 
 
 def test_a_folder_without_photos(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from impasto.learning.optimization import (
     paint,
     start_noise,
 )
+from impasto.transformer import TransformerNet
 
 OPTIONS = LossOptions({"relu2_1": 1.0}, {"relu1_1": 1.0, "relu2_1": 2.0}, 1.0, 5.0, 0.1, "balanced")
 
@@ -31,10 +32,12 @@ def noise(seed: int, height: int = 16, width: int = 20) -> Tensor:
 
 
 PHOTO, STYLE, OTHER_STYLE = noise(0), noise(1, 12, 12).round(), noise(2, 12, 12) ** 4
+NETWORK = TransformerNet(4)
 STARTS: dict[str, Callable[[Tensor], Tensor]] = {
     "content": torch.clone,
     "white": torch.ones_like,
     "noise": partial(start_noise, seed=3),
+    "painting": lambda photo: NETWORK(photo).detach().clamp(0, 1),
 }
 
 
@@ -98,7 +101,26 @@ class TestObjective:
         options = replace(OPTIONS, style_layers={"conv1_1": 1.0})
         masked = Objective(judge, PHOTO, [StyleTarget(STYLE, mask=mask)], options)(halves)
         whole = Objective(judge, PHOTO, [StyleTarget(STYLE)], options)(halves)
-        torch.testing.assert_close(masked.style, whole.style, rtol=0.2, atol=0)
+        torch.testing.assert_close(2 * masked.style, whole.style, rtol=0.2, atol=0)  # it is half of the photo
+
+    def test_a_mask_pulls_as_hard_whether_or_not_the_rest_has_a_style(self, judge: LossNetwork) -> None:
+        left = torch.zeros(1, 1, 16, 20)
+        left[..., :5] = 1
+        gradients = []
+        for others in ([], [StyleTarget(OTHER_STYLE, mask=1 - left)]):
+            picture = noise(4).requires_grad_()
+            objective = Objective(judge, PHOTO, [StyleTarget(STYLE, mask=left), *others], OPTIONS)
+            gradients.append(torch.autograd.grad(objective(picture).style, picture)[0])
+        alone, beside = gradients
+        assert alone[..., :1].abs().max() > 0
+        torch.testing.assert_close(alone[..., :1], beside[..., :1])  # beyond what the convolutions see across the edge
+
+    def test_the_photo_pulls_as_hard_under_a_mask(self, judge: LossNetwork) -> None:
+        terms = Objective(judge, PHOTO, [StyleTarget(STYLE, mask=torch.full((1, 1, 16, 20), 0.25))], OPTIONS)(noise(4))
+        plain = Objective(judge, PHOTO, [StyleTarget(STYLE)], OPTIONS)(noise(4))
+        torch.testing.assert_close((terms.content, terms.tv), (plain.content, plain.tv))
+        torch.testing.assert_close(terms.style, 0.25 * plain.style)
+        torch.testing.assert_close(terms.total, plain.total - OPTIONS.style_weight * 0.75 * plain.style)
 
     def test_two_masks_weigh_by_their_areas(self, judge: LossNetwork) -> None:
         left = torch.zeros(1, 1, 16, 20)
@@ -189,6 +211,22 @@ class TestNotFinite:
         assert steps[-1].lowest < steps[0].lowest
         assert all(step.notice is None for step in steps)
 
+    def test_adam_gets_on_where_its_whole_step_is_too_long(self) -> None:
+        target = PHOTO.clamp(0.1, 0.9)
+
+        def objective(picture: Tensor) -> LossTerms:
+            total = 1 + 1e5 * (picture - target).square().mean()
+            return LossTerms(total, total, total, total)
+
+        start = target + 1e-2 * (noise(5) - 0.5)
+        steps = list(descend(objective, start, iterations=60, optimizer="adam"))
+        assert steps[-1].lowest - 1 < 0.5 * (steps[0].lowest - 1)
+        assert steps[-1].lowest < steps[30].lowest < steps[0].lowest
+
+    def test_an_infinite_objective_at_the_start(self) -> None:
+        with pytest.raises(ValueError, match=r"^expected a finite objective, got inf at iteration 0: "):
+            next(descend(self.broken(at={0}, factor=math.inf), PHOTO, iterations=5))
+
     @pytest.mark.parametrize(("first", "iteration"), [(0, 0), (2, 6)])
     def test_it_gives_up_at_the_start_or_when_no_step_is_small_enough(self, first: int, iteration: int) -> None:
         with pytest.raises(ValueError, match=r".") as caught:
@@ -206,7 +244,7 @@ class TestPaint:
 
     def test_each_scale_has_its_size_and_iterations(self, judge: LossNetwork) -> None:
         steps = self.paint(judge, Scale(8, 2), Scale(16, 3))
-        assert [step.iteration for step in steps] == [0, 1, 2, 2, 3, 4, 5]
+        assert [step.iteration for step in steps] == [0, 1, 2, 3, 4, 5, 6]
         sizes = [tuple(step.best.shape) for step in steps]
         assert sizes == [(1, 3, 8, 10)] * 3 + [(1, 3, 16, 20)] * 4
 

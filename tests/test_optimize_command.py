@@ -1,6 +1,8 @@
 """``impasto optimize`` and ``impasto features`` write what they were asked for, and say in a line what is wrong."""
 
+import itertools
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import torch
 from PIL import Image
 
 from impasto.cli import main
+from impasto.commands.features import write_best
+from impasto.commands.optimize import read_mask
 from impasto.commands.record import Record
 from impasto.images import read_image
 from impasto.learning.config import read_preset
@@ -79,6 +83,19 @@ class TestOptimize:
         assert optimize("--start", str(style_path), "--every=1", "--log-dir=log", "--output=x.png") == 0
         assert not torch.equal(read_image(Path("log/0000.png")), read_image(Path("log/0003.png")))
 
+    def test_where_a_mask_is_transparent_it_is_black(self, folder: Path) -> None:
+        pixels = np.full((32, 40, 4), 255, np.uint8)
+        pixels[:, 20:, 3] = 0
+        Image.fromarray(pixels).save("cut_out.png")
+        mask = read_mask(Path("cut_out.png"), read_image(Path("a.png")))
+        assert mask.shape == (1, 1, 32, 40)
+        assert (mask[..., :20] == 1).all()
+        assert (mask[..., 20:] == 0).all()
+
+    def test_the_current_folder_as_log(self, folder: Path) -> None:
+        assert optimize("--log-dir", ".", "-o", "x.png") == 0
+        assert folder.with_name(f"{folder.name}-1").is_dir()
+
     def test_gatys_needs_a_full_network(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert optimize("--objective", "gatys") == 2
         advice = f"take vgg16 or vgg19 as the loss network, or another layer. {HAS_SLIM}"
@@ -89,6 +106,7 @@ KNOWN = (
     "embroidery, ink_hatching, mosaic, pointillism, stained_glass, starry_swirls, thick_oil, watercolour, "
     "weeping_woman, woodblock_wave"
 )
+OPTIMIZE_HELP = "see impasto optimize --help"
 TOO_SMALL = "take larger images or a shallower layer"
 
 
@@ -135,6 +153,19 @@ TOO_SMALL = "take larger images or a shallower layer"
             ["--iterations", "0"],
             "argument --iterations: expected a whole number of 1 or more, got '0': see impasto optimize --help",
         ),
+        (
+            ["--output", "style.png"],
+            "expected an output other than a style or mask, got 'style.png': choose another name",
+        ),
+        (
+            ["--mask", "white.png", "--output", "./white.png"],
+            "expected an output other than a style or mask, got 'white.png': choose another name",
+        ),
+        (
+            ["--seed", str(2**63)],
+            f"argument --seed: expected a whole number of 0 or more and below 2^63, got '{2**63}': {OPTIMIZE_HELP}",
+        ),
+        (["--size", "1000000"], "expected memory for pictures of that size, got too little: lower --size"),
         (["--output", "a.png"], "expected an output other than the picture itself, got 'a.png': choose another name"),
     ],
 )
@@ -178,6 +209,26 @@ def test_ctrl_c_leaves_the_best_picture_so_far(folder: Path, capsys: pytest.Capt
     printed = capsys.readouterr()
     assert printed.out == "x.png\n"
     assert printed.err == "back to the best picture\ninterrupted at iteration 1; the best picture so far is kept\n"
+    assert (read_image(Path("x.png")) == 1).all()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_as_ctrl_c_does(folder: Path, number: signal.Signals) -> None:
+    def steps() -> Iterator[Step]:
+        yield from itertools.islice(steps_until(ValueError()), 2)
+        signal.raise_signal(number)
+        raise AssertionError("it went on")
+
+    before = signal.getsignal(number)
+    assert Record(Path("x.png"), Path("log"), OPTIONS, every=50).follow(steps(), total=10) == 128 + number
+    assert (read_image(Path("x.png")) == 1).all()
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("diverged")])
+def test_a_reconstruction_that_ends_early_leaves_the_best_picture_so_far(folder: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        write_best(Path("x.png"), steps_until(error), iterations=10)
     assert (read_image(Path("x.png")) == 1).all()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.judging import JUDGING, load_judge, read_resized
+from impasto.commands.judging import JUDGING, load_judge, read_resized, with_memory
 from impasto.commands.words import Options, whole_number
 
 if TYPE_CHECKING:
@@ -37,10 +37,9 @@ OPTIONS: Options = {
 }
 
 
+@with_memory
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, print where they are, and return the exit status."""
-    from impasto.images import write_image
-
     source = Path(arguments.picture)
     image = read_resized(source, arguments.size)
     network = load_judge(arguments)
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     for layer in dict.fromkeys(arguments.layer):
         write_layer(folder, network, image, layer, count=arguments.count)
     for name, steps in _reconstructions(arguments, network, image):
-        write_image(folder / f"{name}.png", _last(name, steps, arguments.iterations))
+        write_best(folder / f"{name}.png", steps, iterations=arguments.iterations)
     print(folder)
     return 0
 
@@ -82,15 +81,20 @@ def _reconstructions(
         yield f"{'_'.join(layers)}_texture", reconstruct_texture(network, image, layers, **how)
 
 
-def _last(name: str, steps: Iterator["Step"], iterations: int) -> "Tensor":
-    """Return the best picture, with a progress bar."""
+def write_best(path: Path, steps: Iterator["Step"], *, iterations: int) -> None:
+    """Write the best picture when the steps end, however they end, with a progress bar."""
     from tqdm import tqdm
 
-    with tqdm(total=iterations + 1, desc=name, disable=None) as bar:
-        for step in steps:
-            best = step.best
-            bar.set_postfix_str(f"loss {step.lowest:.4g}", refresh=False)
-            bar.update()
-            if step.notice is not None:
-                tqdm.write(step.notice, file=sys.stderr)
-    return best
+    from impasto.images import write_image
+
+    step = None
+    try:
+        with tqdm(total=iterations + 1, desc=path.stem, disable=None) as bar:
+            for step in steps:
+                bar.set_postfix_str(f"loss {step.lowest:.4g}", refresh=False)
+                bar.update()
+                if step.notice is not None:
+                    tqdm.write(step.notice, file=sys.stderr)
+    finally:
+        if step is not None:
+            write_image(path, step.best)

@@ -1,10 +1,12 @@
 """Options and arguments that the subcommands with a loss network share. Nothing heavy is imported before it is used."""
 
 import argparse
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.words import Options
+from impasto.commands.words import Options, seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,9 +18,26 @@ JUDGING: Options = {
     "--weights": {"type": Path, "metavar": "PATH", "help": "its weights; default: torch's cache, or a download"},
     "--pretrained": {"metavar": "NAME", "help": "which of torchvision's weights these are"},
     "--device": {"default": "auto", "metavar": "{auto,cpu,cuda,mps}", "help": "where to compute; default: auto"},
-    "--seed": {"type": int, "default": 0, "metavar": "NUMBER", "help": "of the noise to start from; default: 0"},
+    "--seed": {"type": seed, "default": 0, "metavar": "NUMBER", "help": "of the noise to start from; default: 0"},
 }
 """Options of the loss network."""
+
+
+def with_memory(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Return a subcommand that raises ValueError where the memory does not suffice."""
+
+    @wraps(run)
+    def checked(arguments: argparse.Namespace) -> int:
+        try:
+            return run(arguments)
+        except (MemoryError, RuntimeError) as error:
+            from impasto.learning.memory import is_out_of_memory
+
+            if not is_out_of_memory(error):
+                raise
+            raise ValueError("expected memory for pictures of that size, got too little: lower --size") from error
+
+    return checked
 
 
 def load_judge(arguments: argparse.Namespace, *, pooling: str = "max") -> "LossNetwork":

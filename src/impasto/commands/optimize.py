@@ -2,12 +2,13 @@
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.judging import JUDGING, load_judge, read_resized
+from impasto.commands.judging import JUDGING, load_judge, read_resized, with_memory
 from impasto.commands.words import Options, advice, whole_number
 
 if TYPE_CHECKING:
@@ -102,11 +103,16 @@ OPTIONS: Options = {
         "help": "iterations between pictures; default: 50",
     },
     "--output": {"metavar": "PATH", "help": "file or folder; default: the folder painted"},
-    "--log-dir": {"type": Path, "metavar": "DIR", "help": "TensorBoard and pictures; default: runs/<photo>_<style>"},
+    "--log-dir": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "TensorBoard and pictures; default: runs/<photo>_<style>_optimized",
+    },
     **JUDGING,
 }
 
 
+@with_memory
 def run(arguments: argparse.Namespace) -> int:
     """Paint the photo, print where the result is, and return the exit status."""
     from impasto.commands.record import Record
@@ -123,6 +129,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"expected a photo, got the clip {str(jobs[0].source)!r}: give one of its frames "
             "(of a GIF or WebP, -o with a .png takes the first)"
         )
+    for read in (*arguments.style, *(arguments.mask or ())):
+        if os.path.realpath(read) == os.path.realpath(jobs[0].target):
+            raise ValueError(f"expected an output other than a style or mask, got {read!r}: choose another name")
     photo, scales, options = read_image(jobs[0].source), read_scales(arguments), read_options(arguments)
     steps = paint(
         load_judge(arguments, pooling=arguments.pooling),
@@ -207,10 +216,13 @@ def read_style(name: str, size: int | None) -> "Tensor":
 
 
 def read_mask(path: Path, photo: "Tensor") -> "Tensor":
-    """Return a mask (1, 1, H, W) of the photo's size."""
-    from impasto.images import read_image
+    """Return a mask (1, 1, H, W) of the photo's size; what is transparent is black."""
+    from impasto.painting.pictures import read_picture, to_image
 
-    mask = read_image(path)
+    picture = read_picture(path)
+    mask = to_image(picture.pixels)
+    if picture.alpha is not None:
+        mask = mask * to_image(picture.alpha[..., None])
     if mask.shape != photo.shape:
         wanted, got = (f"{each.shape[-1]} x {each.shape[-2]} px" for each in (photo, mask))
         raise ValueError(f"expected a mask of the photo's size, {wanted}, got {got} in {str(path)!r}: scale the mask")

@@ -1,8 +1,10 @@
 """What is kept of an optimisation while it runs: a progress bar, TensorBoard, pictures, and the best one on disk."""
 
+import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 
@@ -16,6 +18,23 @@ from impasto.learning.optimization import LossOptions, Step
 from impasto.painting.blending import keep_colors
 
 
+@contextmanager
+def _as_interrupts() -> Iterator[None]:
+    """SIGTERM and SIGHUP interrupt as Ctrl-C does, unless the caller ignores them, as nohup does."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in (number for number, handler in before.items() if handler is signal.SIG_DFL):
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Record:
     """Writes the best picture so far to ``target`` every ``every`` iterations, when it is stopped, and at the end.
 
@@ -27,23 +46,24 @@ class Record:
         self, target: Path, log_dir: Path, options: LossOptions, *, every: int, colours: Tensor | None = None
     ) -> None:
         self.target, self.options, self.every, self.colours = target, options, every, colours
+        log_dir = log_dir.absolute()  # "." has no name to number
         numbered = (log_dir.with_name(f"{log_dir.name}-{number}") for number in count(1))
         self.folder = next(path for path in chain([log_dir], numbered) if not path.exists())
 
     def follow(self, steps: Iterator[Step], *, total: int) -> int:
-        """Take the steps, say where the result is, and return the exit status: 130 when it was interrupted."""
+        """Take the steps, say where the result is, and return the exit status: 130 when Ctrl-C ended it, and so on."""
         latest = next(steps)  # bad input shows here, before anything is written
         threading.excepthook = leave_disk_errors_to_the_main_thread
         writer = SummaryWriter(str(self.folder))
         status = 0
         try:
-            with tqdm(total=total, disable=None) as bar:
+            with _as_interrupts(), tqdm(total=total, disable=None) as bar:
                 for step in chain([latest], steps):
                     latest = step
                     self._note(step, writer, bar)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             print(f"interrupted at iteration {latest.iteration}; the best picture so far is kept", file=sys.stderr)
-            status = 130
+            status = 128 + (stop.args[0] if stop.args else signal.SIGINT)
         finally:
             write_image(self.target, self._finish(latest))
             writer.close()

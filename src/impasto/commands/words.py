@@ -18,6 +18,13 @@ def whole_number(word: str) -> int:
     return int(word)
 
 
+def seed(word: str) -> int:
+    """Return a number of 0 or more that torch takes as a seed."""
+    if not (word.isdecimal() and int(word) < 2**63):
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more and below 2^63, got {word!r}")
+    return int(word)
+
+
 def advice(word: str, known: Iterable[str], *, otherwise: str = "check the path") -> str:
     """Return the end of an error about a word that none of the known ones is: the closest of them, if any is close."""
     close = difflib.get_close_matches(word, list(known), n=1)

@@ -66,7 +66,7 @@ class StyleTarget:
 
 @dataclass(frozen=True)
 class _Part:
-    """One style's loss, its part of the whole, and by layer what the features are multiplied by to see its mask."""
+    """One style's loss, its part of the style term, and by layer what features are multiplied by to see its mask."""
 
     loss: PerceptualLoss
     share: float
@@ -77,40 +77,50 @@ class _Part:
 
 
 class Objective:
-    """What a picture (1, 3, H, W) of the photo's size costs: the weighted mean of the perceptual losses of its styles.
+    """What a picture (1, 3, H, W) of the photo's size costs: the perceptual loss, its style term shared by the styles.
 
     A masked style is compared with the features under its mask alone, in a Gram matrix that is divided by the mask's
-    area. It counts by weight times area, so that each pixel is pulled as hard as without masks.
+    area. It counts by weight times area, and all together by the area that they cover, so that each pixel there is
+    pulled as hard as without masks.
     """
 
     def __init__(
         self, network: LossNetwork, photo: Tensor, styles: Sequence[StyleTarget], options: LossOptions
     ) -> None:
-        self.network = network
+        self.network, self.options = network, options
         self.layers = list(dict.fromkeys((*options.content_layers, *options.style_layers)))
         with torch.no_grad():
             features = network(photo, self.layers)
             self.content_features = {name: features[name] for name in options.content_layers}
+            self.content_sizes = options.loss({}).content_sizes(self.content_features)
             sizes = {name: features[name].shape[-2:] for name in options.style_layers}
             self.parts = [_make_part(network, style, options, sizes) for style in styles]
         self.parts = self.parts or [_Part(options.loss({}), 1.0, {})]
         total = sum(part.share for part in self.parts)
-        self.parts = [replace(part, share=part.share / total) for part in self.parts]
+        self.parts = [replace(part, share=_covered(styles) * part.share / total) for part in self.parts]
 
     def __call__(self, picture: Tensor) -> LossTerms:
         """Return the terms before their weights, and their weighted sum."""
         features = self.network(picture, self.layers)
         terms = [
-            part.loss(picture, features, self.content_features, style_features=part.select(features))
+            part.loss(
+                *(picture, features, self.content_features),
+                style_features=part.select(features),
+                content_sizes=self.content_sizes,
+            )
             for part in self.parts
         ]
-        shares = picture.new_tensor([part.share for part in self.parts])
-        return LossTerms(
-            *(
-                torch.stack([getattr(each, name).to(shares) for each in terms]) @ shares
-                for name in ("content", "style", "tv", "total")
-            )
-        )
+        content, tv = terms[0].content, terms[0].tv
+        style = torch.stack([part.share * each.style for part, each in zip(self.parts, terms, strict=True)]).sum()
+        weights = self.options
+        total = weights.content_weight * content + weights.style_weight * style + weights.tv_weight * tv
+        return LossTerms(content, style, tv, total)
+
+
+def _covered(styles: Sequence[StyleTarget]) -> float:
+    """Return the part of the photo where there is a style."""
+    masks = [style.mask for style in styles if style.mask is not None]
+    return float(torch.stack(masks).sum(0).clamp(max=1).mean()) if masks and len(masks) == len(styles) else 1.0
 
 
 def _make_part(
@@ -153,27 +163,29 @@ def descend(
     """Yield the start and what there is after every iteration, each of which judges one picture, clipped to [0, 1].
 
     An objective that jumps up or is not finite sends the descent back to the best picture, with a quarter of the step,
-    which then doubles with every iteration until it is whole again.
+    which then doubles with every iteration until it is whole again; Adam's only half as large.
 
     Raises:
         ValueError: an unknown optimizer, or an objective that is not finite from the start or whatever the step.
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"expected an optimizer out of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
-    rate = first = OPTIMIZERS[optimizer] if learning_rate is None else learning_rate
-    pixels = start.detach().clamp(0, 1).requires_grad_()
+    rate = first = most = OPTIMIZERS[optimizer] if learning_rate is None else learning_rate
+    pixels = start.detach().clamp(0, 1).contiguous().requires_grad_()  # L-BFGS takes no other
     stepper = _Stepper(optimizer, pixels, rate)
     best, lowest = pixels.detach().clone(), math.inf
     for iteration in range(iterations + 1):
         before, notice = pixels.detach().clone(), None
         terms = stepper.step(objective)
         total = float(terms.total)
-        if total <= JUMP * lowest:
-            stepper.rate = rate = min(first, 2 * rate)
+        if math.isfinite(total) and total <= JUMP * lowest:
+            stepper.rate = rate = min(most, 2 * rate)
             if total < lowest:
                 best, lowest = before, total
         else:  # too far, or not a number
             rate /= 4
+            if optimizer == "adam":  # its step has one size whatever the gradient's: the same one would jump again
+                most /= 2
             if not math.isfinite(total):
                 if lowest == math.inf or rate < SMALLEST_STEP * first:
                     raise ValueError(_explain_divergence(total, iteration))
@@ -265,7 +277,7 @@ def paint(
         ):
             yield replace(step, iteration=done + step.iteration)
             picture = step.best
-        done += scale.iterations
+        done += scale.iterations + 1  # each scale judges what it begins with
 
 
 def _fit(picture: Tensor, to: Tensor) -> Tensor:

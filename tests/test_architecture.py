@@ -18,12 +18,13 @@ ROOMS = {
 }
 PROGRAMS = [*SOURCE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py"), ROOT / "train.py", ROOT / "stylize.py"]
 
-HALL = {"files", "images", "photo_folder", "metadata", "torch_files", "transformer", "style_file"}
+HALL = {"files", "images", "memory", "photo_folder", "metadata", "torch_files", "transformer", "style_file"}
 LEARNING = {room for room in ROOMS if room.startswith("learning.")}
 MAY_SEE = {
     "files": set[str](),
     "images": {"files"},
     "photo_folder": {"files", "images"},
+    "memory": set[str](),
     "transformer": set[str](),
     "metadata": set[str](),
     "torch_files": set[str](),
@@ -48,7 +49,7 @@ MAY_SEE = {
     "learning.faults": {"learning.module", "learning.snapshot", "learning.stopping"},
     "learning.run_folder": {"files", "style_file", "learning.module", "learning.snapshot"},
     "learning.provenance": HALL | {f"learning.{room}" for room in ("config", "module", "photos", "run_folder")},
-    "learning.memory": {"learning.module"},
+    "learning.memory": {"memory", "learning.module"},
     "learning.stopping": {"photo_folder", "learning.memory"},
     "learning.config": set[str](),
     "learning.optimization": {"images", "learning.features", "learning.losses"},
@@ -56,7 +57,7 @@ MAY_SEE = {
     "learning.command": {"learning.config", "learning.training"},
     "learning.training": HALL | LEARNING,
     "painting.pictures": {"files", "images"},
-    "painting.painter": {"painting.blending", "painting.pictures"},
+    "painting.painter": {"memory", "painting.blending", "painting.pictures"},
     "painting.blending": {"painting.pictures"},
     "painting.arithmetic": {"transformer"},
     "painting.tiles": {"files", "transformer", "painting.arithmetic"},

@@ -6,6 +6,8 @@ import psutil
 import torch
 from torch import Tensor
 
+from impasto.memory import free_memory
+
 if TYPE_CHECKING:
     from impasto.learning.module import StyleModule
 
@@ -34,7 +36,7 @@ def check_memory(module: "StyleModule", *, photos: int, size: int, bf16: bool) -
     small, large = (_kept_bytes(module, each, bf16=bf16) for each in _SIZES)
     per_pixel = (large - small) / (_SIZES[1] ** 2 - _SIZES[0] ** 2)
     needed = _CERTAIN * per_pixel * photos * size**2
-    free = psutil.virtual_memory().available + psutil.swap_memory().free
+    free = free_memory() + psutil.swap_memory().free
     if needed > free:
         raise MemoryError(f"a step takes more than {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
 

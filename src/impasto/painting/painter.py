@@ -7,6 +7,7 @@ from typing import TypedDict
 import numpy as np
 import psutil
 
+from impasto.memory import free_memory
 from impasto.painting.pictures import Pixels
 
 SMALLEST = 8
@@ -92,7 +93,7 @@ class Painter(ABC):
         """Return the bytes that pixels may take."""
         if memory is not None:
             return int(memory - psutil.Process().memory_info().rss)
-        return int(psutil.virtual_memory().available) // 2
+        return free_memory() // 2
 
     @abstractmethod
     def _paint_whole(self, pixels: Pixels, memory: int | None) -> Pixels:

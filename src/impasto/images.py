@@ -186,7 +186,16 @@ def resize(image: "Tensor", *, short_side: int) -> "Tensor":
     """Return images (N, 3, H, W) scaled, antialiased, to ``short_side`` px on the shorter side; aspect is kept."""
     height, width = image.shape[-2:]
     scale = short_side / min(height, width)
-    return _scale(image, round(height * scale), round(width * scale))
+    return resize_to(image, round(height * scale), round(width * scale))
+
+
+def resize_to(image: "Tensor", height: int, width: int) -> "Tensor":
+    """Return images (N, 3, H, W) scaled, antialiased, to that many px, at least one."""
+    import torch.nn.functional as F
+
+    size = (max(1, height), max(1, width))
+    # Bicubic interpolation overshoots at edges.
+    return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def is_animated(path: Path) -> bool:
@@ -242,16 +251,8 @@ def _strip(row: Sequence["Tensor"], *, height: int, gap: int) -> "Tensor":
     import torch
     import torch.nn.functional as F
 
-    scaled = [_scale(image, height, round(image.shape[-1] * height / image.shape[-2])) for image in row]
+    scaled = [resize_to(image, height, round(image.shape[-1] * height / image.shape[-2])) for image in row]
     return F.pad(torch.cat([F.pad(image, (0, gap), value=1.0) for image in scaled], dim=-1), (gap, 0), value=1.0)
-
-
-def _scale(image: "Tensor", height: int, width: int) -> "Tensor":
-    import torch.nn.functional as F
-
-    size = (max(1, height), max(1, width))
-    # Bicubic interpolation overshoots at edges.
-    return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def _is_named(name: str, suffixes: Collection[str]) -> bool:

@@ -24,9 +24,6 @@ CELL = 128
 LABEL = 18
 """Px of the strip that a label stands on."""
 
-CONTENT_ALONE = {"content_weight": 1.0, "style_weight": 0.0, "tv_weight": 1.0}
-STYLE_ALONE = {"content_weight": 0.0, "style_weight": 1.0, "tv_weight": 0.0}
-
 
 @torch.no_grad()
 def feature_maps(network: LossNetwork, image: Tensor, layer: str) -> Tensor:
@@ -92,7 +89,7 @@ def reconstruct_content(
     network: LossNetwork, photo: Tensor, layer: str, *, iterations: int, seed: int = 0
 ) -> Iterator[Step]:
     """Yield the steps from noise to a picture that one layer cannot tell from the photo; slight total variation."""
-    options = LossOptions({layer: 1.0}, {}, scaling="balanced", **CONTENT_ALONE)
+    options = LossOptions({layer: 1.0}, {}, 1.0, 0.0, 1.0, "balanced")
     photo = photo.to(network.mean)
     return descend(Objective(network, photo, [], options), start_noise(photo, seed=seed), iterations=iterations)
 
@@ -101,7 +98,7 @@ def reconstruct_texture(
     network: LossNetwork, texture: Tensor, layers: Sequence[str], *, iterations: int, seed: int = 0
 ) -> Iterator[Step]:
     """Yield the steps from noise to a picture of the texture's size with its Gram matrices at these layers."""
-    options = LossOptions({}, dict.fromkeys(layers, 1.0), scaling="balanced", **STYLE_ALONE)
+    options = LossOptions({}, dict.fromkeys(layers, 1.0), 0.0, 1.0, 0.0, "balanced")
     texture = texture.to(network.mean)
     objective = Objective(network, texture, [StyleTarget(texture)], options)
     return descend(objective, start_noise(texture, seed=seed), iterations=iterations)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from impasto.images import resize
+from impasto.images import resize, resize_to
 from impasto.learning.features import LossNetwork
 from impasto.learning.losses import LossTerms, PerceptualLoss, Scaling, gram_matrix
 
@@ -269,7 +269,7 @@ def paint(
     done, picture = 0, None
     for scale in scales:
         smaller = resize(photo, short_side=scale.short_side).to(network.mean)
-        picture = start(smaller) if picture is None else _fit(picture, smaller)
+        picture = start(smaller) if picture is None else resize_to(picture, *smaller.shape[-2:])
         shown = [_shrink(style, scale.short_side / scales[-1].short_side) for style in styles]
         objective = Objective(network, smaller, shown, options)
         for step in descend(
@@ -278,10 +278,6 @@ def paint(
             yield replace(step, iteration=done + step.iteration)
             picture = step.best
         done += scale.iterations + 1  # each scale judges what it begins with
-
-
-def _fit(picture: Tensor, to: Tensor) -> Tensor:
-    return F.interpolate(picture, size=to.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def _shrink(style: StyleTarget, factor: float) -> StyleTarget:

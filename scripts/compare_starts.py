@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from impasto.cli import main as impasto
+from impasto.commands.words import one_line
 from impasto.learning.command import read_options
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.training import choose_precision, make_module, seconds_of_steps, starting_weights
@@ -40,8 +41,17 @@ Totals = dict[str, dict[int, float]]
 
 
 def main() -> int:
-    """Train what is missing, judge it, print the table, draw the plot, and return the exit status."""
-    arguments = parse_arguments()
+    """Compare, and return the exit status; bad input is one line."""
+    try:
+        run(parse_arguments())
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train what is missing, judge it, print the table and draw the plot."""
     network = load_loss_network(arguments.loss_network, weights=arguments.weights)
     network.to(memory_format=torch.channels_last)
     photos = read_photos(arguments.photos, count=arguments.count, size=256)
@@ -58,7 +68,6 @@ def main() -> int:
         arguments.json.write_text(json.dumps(report, indent=2))
     if arguments.plot is not None:
         draw(totals, arguments.plot, per_step=per_step)
-    return 0
 
 
 def steps_of(start: str, arguments: argparse.Namespace) -> Sequence[int]:

@@ -197,8 +197,9 @@ def measure_all(arguments: argparse.Namespace, painters: Sequence[Painter], judg
     networks = digest(value for network in vars(judges).values() for value in network.state_dict().values())
     versions = f"{torch.__version__} {judges.full.mean.device}"
     cells: dict[str, Cell] = {}
-    for size in arguments.sizes:
-        photos = read_photos(arguments.photos, count=arguments.count, size=size)
+    # All of them before anything is measured: one may be too small.
+    by_size = {size: read_photos(arguments.photos, count=arguments.count, size=size) for size in arguments.sizes}
+    for size, photos in by_size.items():
         jobs = [(painter, name) for painter in painters for name in photos]
         for painter, name in tqdm(jobs, desc=f"{size} px", disable=None):
             facts = {"style": painter.style.name, "size": size, "photo": name}

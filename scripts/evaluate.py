@@ -80,10 +80,10 @@ def with_styles(paths: Sequence[Path]) -> list[Path]:
     """Return those that hold a style, and name the others: optimizations keep their records among the runs.
 
     Raises:
-        ValueError: files of one style differ in the size of its picture, so that one mark would not serve both.
+        ValueError: there is none, or files of one style differ in its picture or size: one mark cannot serve both.
     """
     kept = []
-    sizes: dict[str, object] = {}
+    marks: dict[str, object] = {}
     for path in paths:
         try:
             style = load_style(path)
@@ -93,9 +93,13 @@ def with_styles(paths: Sequence[Path]) -> list[Path]:
             print(f"passed over {str(path)!r}: {error}", file=sys.stderr)
             continue
         kept.append(path)
-        facts = (style.metadata.get("style_size"), style.metadata.get("picture"))
-        if sizes.setdefault(style.name, facts) != facts:
-            raise ValueError(f"expected files of {style.name!r} trained at one style.size, got two: judge them apart")
+        facts = (style.metadata.get("style_size"), style.metadata.get("picture", f"{style.name}.jpg"))
+        if marks.setdefault(style.name, facts) != facts:
+            raise ValueError(
+                f"expected files of {style.name!r} of one picture at one style.size, got two: judge them apart"
+            )
+    if not kept:
+        raise ValueError("expected style files or run folders, got none that holds a style: train one")
     return kept
 
 
@@ -116,7 +120,9 @@ def _centre(path: Path, size: int) -> Tensor:
     pixels = read_pixels(path, at_least=size)
     if min(pixels.shape[-2:]) < size:
         width, height = pixels.shape[:0:-1]
-        raise ValueError(f"expected photos of {size} px or more, got {width} x {height} px in {str(path)!r}")
+        raise ValueError(
+            f"expected photos of {size} px or more, got {width} x {height} px in {str(path)!r}: leave it out"
+        )
     return to_float(centre_crop(pixels, size)[None])
 
 
@@ -154,7 +160,7 @@ def own_picture(style: Style) -> Path:
     path = style_picture(f"{BUILTIN}{name}")
     if name is None or not path.is_file():
         raise ValueError(
-            f"expected a style whose picture comes with impasto, got {style.name!r}: name its picture with --picture"
+            f"expected a style whose picture comes with impasto, got {style.name!r}: evaluate.py takes it as --picture"
         )
     return path
 

@@ -13,7 +13,7 @@ import argparse
 import copy
 import json
 import math
-import shlex
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -224,15 +224,16 @@ def save_state(
 
 def describe(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the metadata of the style file, which paints in no style; no path of this machine is in them."""
-    words = iter(sys.argv[1:])
-    kept = [word.rpartition("/")[2] for word in words if word not in ("--work", "--output") or not next(words)]
+    given = vars(arguments) | {"pictures": [folder.resolve().name for folder in arguments.pictures]}
+    given["options"] = [re.sub(r"=.*/", "=", option) for option in arguments.options]
     return {
         "format_version": FORMAT_VERSION,
         "style": "base",
         "width": arguments.width,
         "licence": "MIT",
         "loss_network": "vgg16_slim",
-        "command": shlex.join(["python", "scripts/train_base.py", *kept]),
+        "program": "scripts/train_base.py",
+        **{name: given[name] for name in ("options", "pictures", "leave_out", "styles", "steps", "seed")},
     }
 
 

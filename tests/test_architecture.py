@@ -94,7 +94,7 @@ MAY_SEE = {
         *("commands.words", "images", "transformer"),
         *("learning.allocator", "learning.features", "learning.memory"),
     },
-    "commands.record": {"files", "images", "learning.optimization", "painting.blending"},
+    "commands.record": {"commands.judging", "files", "images", "learning.optimization", "painting.blending"},
     "commands.optimize": ROOMS.keys() - {"cli"},
     "commands.export": {"style_file", "commands.words", "painting.export"},
     "commands.import_model": {"commands.words", "painting.import_model"},

@@ -105,7 +105,7 @@ def test_a_style_whose_picture_does_not_come_along(
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *words])
     assert evaluate.main() == 2
     name = facts.get("style", "zigzag")
-    message = f"expected a style whose picture comes with impasto, got {name!r}: name its picture with --picture"
+    message = f"expected a style whose picture comes with impasto, got {name!r}: evaluate.py takes it as --picture"
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
 
 
@@ -114,12 +114,23 @@ def test_files_of_one_style_with_two_marks(tmp_path: Path, network: TransformerN
     for size in (32, 64):
         paths.append(tmp_path / f"{size}.safetensors")
         save_style(paths[-1], network, metadata={**metadata, "style_size": size})
-    with pytest.raises(ValueError, match=r"^expected files of 'zigzag' trained at one style.size, got two: judge them"):
+    with pytest.raises(ValueError, match=r"^expected files of 'zigzag' of one picture at one style.size, got two: "):
         evaluate.with_styles(paths)
+    save_style(paths[1], network, metadata={**metadata, "style_size": 32, "picture": "zigzag.jpg"})
+    assert evaluate.with_styles(paths) == paths, "older files do not name their picture"
+
+
+def test_folders_without_a_style(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=r"^expected style files or run folders, got none that holds a style: train"):
+        evaluate.with_styles([tmp_path / "a", tmp_path / "b"])
 
 
 def test_a_photo_that_would_have_to_be_enlarged(photos: Path) -> None:
-    with pytest.raises(ValueError, match=r"^expected photos of 41 px or more, got 48 x 40 px in '.*0.png'$"):
+    with pytest.raises(
+        ValueError, match=r"^expected photos of 41 px or more, got 48 x 40 px in '.*0.png': leave it out$"
+    ):
         evaluate.read_photos(photos, count=1, size=41)
 
 

@@ -17,12 +17,14 @@ def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write(folder: Path, *, limit: str, used: int = 700) -> None:
     (folder / "memory.max").write_text(f"{limit}\n")
     (folder / "memory.current").write_text(f"{used}\n")
-    (folder / "memory.stat").write_text("anon 500\ninactive_file 150\nactive_file 50\n")
+    (folder / "memory.stat").write_text("anon 500\ninactive_file 150\nactive_file 50\nslab_reclaimable 7\n")
 
 
 def test_a_container_leaves_its_limit_less_what_is_used_but_for_files(container: Path) -> None:
     write(container, limit="1000")
-    assert memory.free_memory() == 1000 - 700 + 150
+    assert memory.free_memory() == 1000 - 700 + 150 + 50 + 7
+    write(container, limit="100")
+    assert memory.free_memory() == 0
 
 
 @pytest.mark.parametrize("limit", ["max", str(2**60)])

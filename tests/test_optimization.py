@@ -107,13 +107,15 @@ class TestObjective:
         left = torch.zeros(1, 1, 16, 20)
         left[..., :5] = 1
         gradients = []
-        for others in ([], [StyleTarget(OTHER_STYLE, mask=1 - left)]):
+        nothing = StyleTarget(OTHER_STYLE, weight=0.0, mask=1 - left)
+        for others in ([], [StyleTarget(OTHER_STYLE, mask=1 - left)], [nothing]):
             picture = noise(4).requires_grad_()
             objective = Objective(judge, PHOTO, [StyleTarget(STYLE, mask=left), *others], OPTIONS)
             gradients.append(torch.autograd.grad(objective(picture).style, picture)[0])
-        alone, beside = gradients
+        alone, *both = gradients
         assert alone[..., :1].abs().max() > 0
-        torch.testing.assert_close(alone[..., :1], beside[..., :1])  # beyond what the convolutions see across the edge
+        for beside in both:  # beyond what the convolutions see across the edge
+            torch.testing.assert_close(alone[..., :1], beside[..., :1])
 
     def test_the_photo_pulls_as_hard_under_a_mask(self, judge: LossNetwork) -> None:
         terms = Objective(judge, PHOTO, [StyleTarget(STYLE, mask=torch.full((1, 1, 16, 20), 0.25))], OPTIONS)(noise(4))

@@ -290,7 +290,13 @@ class TestOwnPicturesAndPhotos:
         assert load_style(Path("out, here")).metadata["loss"] == "paper"
 
     @pytest.mark.parametrize(
-        ("words", "rights"), [(("style.credit=A. Painter",), ("A. Painter", "")), ((), ("", ""))], ids=["given", "none"]
+        ("words", "rights"),
+        [
+            (("style.credit=A. Painter", "style.licence=MIT"), ("A. Painter", "MIT")),
+            (("style.name=grandma", "run_dir=runs/weeping_woman"), ("", "")),
+            ((), ("", "")),
+        ],
+        ids=["given", "renamed", "none"],
     )
     def test_the_picture_of_a_built_in_style_is_another_one(
         self, train: Train, words: tuple[str, ...], rights: tuple[str, str]

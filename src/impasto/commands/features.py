@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.judging import JUDGING, load_judge, read_resized, with_memory
+from impasto.commands.judging import JUDGING, load_judge, read_resized, signals_as_interrupts, with_memory
 from impasto.commands.words import Options, whole_number
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def _reconstructions(
         yield f"{'_'.join(layers)}_texture", reconstruct_texture(network, image, layers, **how)
 
 
+@signals_as_interrupts()
 def write_best(path: Path, steps: Iterator["Step"], *, iterations: int) -> None:
     """Write the best picture when the steps end, however they end, with a progress bar."""
     from tqdm import tqdm

@@ -4,7 +4,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 
@@ -12,27 +11,11 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from impasto.commands.judging import signals_as_interrupts
 from impasto.files import leave_disk_errors_to_the_main_thread
 from impasto.images import resize, write_image
 from impasto.learning.optimization import LossOptions, Step
 from impasto.painting.blending import keep_colors
-
-
-@contextmanager
-def _as_interrupts() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt as Ctrl-C does, unless the caller ignores them, as nohup does."""
-
-    def interrupt(number: int, _: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number in (number for number, handler in before.items() if handler is signal.SIG_DFL):
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Record:
@@ -46,10 +29,12 @@ class Record:
         self, target: Path, log_dir: Path, options: LossOptions, *, every: int, colours: Tensor | None = None
     ) -> None:
         self.target, self.options, self.every, self.colours = target, options, every, colours
-        log_dir = log_dir.absolute()  # "." has no name to number
+        if not log_dir.name:  # "." has none to number
+            log_dir = log_dir.absolute()
         numbered = (log_dir.with_name(f"{log_dir.name}-{number}") for number in count(1))
         self.folder = next(path for path in chain([log_dir], numbered) if not path.exists())
 
+    @signals_as_interrupts()
     def follow(self, steps: Iterator[Step], *, total: int) -> int:
         """Take the steps, say where the result is, and return the exit status: 130 when Ctrl-C ended it, and so on."""
         latest = next(steps)  # bad input shows here, before anything is written
@@ -57,7 +42,7 @@ class Record:
         writer = SummaryWriter(str(self.folder))
         status = 0
         try:
-            with _as_interrupts(), tqdm(total=total, disable=None) as bar:
+            with tqdm(total=total, disable=None) as bar:
                 for step in chain([latest], steps):
                     latest = step
                     self._note(step, writer, bar)

@@ -80,8 +80,8 @@ class Objective:
     """What a picture (1, 3, H, W) of the photo's size costs: the perceptual loss, its style term shared by the styles.
 
     A masked style is compared with the features under its mask alone, in a Gram matrix that is divided by the mask's
-    area. It counts by weight times area, and all together by the area that they cover, so that each pixel there is
-    pulled as hard as without masks.
+    area. It counts by weight times area, and all together by the area that they cover, so that the pixels there are
+    pulled, on average, as hard as without masks.
     """
 
     def __init__(
@@ -119,8 +119,10 @@ class Objective:
 
 def _covered(styles: Sequence[StyleTarget]) -> float:
     """Return the part of the photo where there is a style."""
-    masks = [style.mask for style in styles if style.mask is not None]
-    return float(torch.stack(masks).sum(0).clamp(max=1).mean()) if masks and len(masks) == len(styles) else 1.0
+    masks = [style.mask for style in styles if style.weight > 0]
+    somewhere = [mask for mask in masks if mask is not None]
+    everywhere = len(somewhere) < len(masks) or not masks
+    return 1.0 if everywhere else float(torch.stack(somewhere).sum(0).clamp(max=1).mean())
 
 
 def _make_part(

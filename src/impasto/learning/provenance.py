@@ -37,9 +37,8 @@ def make_metadata(config: TrainConfig, *, began_at: Path | None) -> dict[str, An
         "picture": config.style.image.removeprefix(BUILTIN) if config.style.image.startswith(BUILTIN) else None,
         **_rights(config.style),
         "width": config.network.width,
-        "init": to_path(config.init).resolve().name
-        if began_at is not None
-        else "scratch",  # not where it lies on this machine
+        # Its name, not where it lies on this machine.
+        "init": to_path(config.init).resolve().name if began_at is not None else "scratch",
         "loss_network": config.loss_network.name,
         "loss": config.loss.scaling.value,
         "content_weight": config.loss.content_weight,
@@ -64,10 +63,10 @@ def make_metadata(config: TrainConfig, *, began_at: Path | None) -> dict[str, An
 
 def _rights(style: StyleConfig) -> dict[str, str]:
     """Return credit and licence, but not those of a built-in picture in whose place another one was given."""
-    preset = read_preset("style", style.name) if style.name in preset_names("style") else {}
-    moved = style.image != preset.get("image")
-    given = {"credit": style.credit, "licence": style.licence}
-    return {name: "" if moved and value == preset.get(name) else value for name, value in given.items()}
+    ours = {read_preset("style", name).get("credit") for name in preset_names("style")}
+    if not style.image.startswith(BUILTIN) and style.credit in ours:
+        return {"credit": "", "licence": ""}
+    return {"credit": style.credit, "licence": style.licence}
 
 
 def find_commit() -> str | None:

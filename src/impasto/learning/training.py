@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import platform
 import sys
 import threading
 import time
@@ -411,7 +412,8 @@ def choose_precision(config: TrainConfig, module: StyleModule) -> Precision:
     ``auto`` tries both for a moment, on crops of the size that most time goes into: whether bf16 pays depends on the
     processor, not only on what it can do.
     """
-    if config.precision is Precision.bf16 and module.device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+    imitated = platform.machine() in ("x86_64", "AMD64") and not torch.cpu._is_avx512_bf16_supported()
+    if config.precision is Precision.bf16 and module.device.type == "cpu" and imitated:
         _log.warning("precision=bf16 on a processor that only imitates it: slower than precision=fp32, or auto")
     if config.precision is not Precision.auto:
         return config.precision

@@ -10,7 +10,6 @@ matplotlib (``pip install 'impasto[plots]'``).
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -23,13 +22,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from impasto.cli import main as impasto
-from impasto.commands.words import one_line
 from impasto.learning.command import read_options
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.training import choose_precision, make_module, seconds_of_steps, starting_weights
 from impasto.style_file import load_style
 from impasto.transformer import find_device
-from scripts.evaluate import UNCHANGED, judge, read_photos, summarise
+from scripts.compare_with_optimization import digest
+from scripts.evaluate import UNCHANGED, judge, read_photos, status_of, summarise
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 LINES = ("-", "--", ":", "-.")
@@ -41,13 +40,8 @@ Totals = dict[str, dict[int, float]]
 
 
 def main() -> int:
-    """Compare, and return the exit status; bad input is one line."""
-    try:
-        run(parse_arguments())
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    return 0
+    """Compare, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -58,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     totals: dict[str, Totals] = {style: {start: {} for start in arguments.starts} for style in arguments.styles}
     for style, start in tqdm(list(product(arguments.styles, arguments.starts)), unit="start", disable=None):
         for steps in steps_of(start, arguments):
-            run_dir = arguments.work / "_".join([style, start, str(steps), *digest(start, arguments.options)])
+            run_dir = arguments.work / "_".join([style, start, str(steps), *marks(start, arguments.options)])
             path = train(run_dir, style, start=start, steps=steps, options=arguments.options)
             totals[style][start][steps] = total_of(path, photos, network)
     per_step = time_steps(arguments.options)
@@ -76,13 +70,11 @@ def steps_of(start: str, arguments: argparse.Namespace) -> Sequence[int]:
     return steps
 
 
-def digest(start: str, options: Sequence[str]) -> list[str]:
+def marks(start: str, options: Sequence[str]) -> list[str]:
     """Return what tells runs with these options and weights to start from from others: nothing without either."""
-    sha = hashlib.sha256("\0".join(options).encode())
     path = starting_weights(read_options([f"init={start}", *options]))
-    for value in load_style(path).network.state_dict().values() if path is not None else ():
-        sha.update(value.numpy().tobytes())
-    return [sha.hexdigest()[:8]] if options or path is not None else []
+    weights = load_style(path).network.state_dict().values() if path is not None else ()
+    return [digest(weights, also="\0".join(options))] if options or path is not None else []
 
 
 def time_steps(options: Sequence[str]) -> float:

@@ -31,7 +31,6 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from tqdm import tqdm
 
-from impasto.commands.words import one_line
 from impasto.files import written_whole
 from impasto.images import contact_sheet, read_image, resize, write_image
 from impasto.learning.config import preset_names, read_preset
@@ -42,7 +41,7 @@ from impasto.painting.pictures import to_array
 from impasto.painting.stylizer import Stylizer
 from impasto.style_file import Style, load_style
 from impasto.transformer import find_device
-from scripts.evaluate import own_picture, read_photos, with_styles
+from scripts.evaluate import own_picture, read_photos, status_of, with_styles
 
 Cell = dict[str, Any]
 
@@ -379,13 +378,8 @@ def draw_plots(to: Path, rows: Sequence[Cell]) -> None:
 
 
 def main() -> int:
-    """Compare, and return the exit status; bad input is one line."""
-    try:
-        run(parse_arguments())
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    return 0
+    """Compare, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -51,9 +51,14 @@ class Row:
 
 
 def main() -> int:
-    """Judge, and return the exit status; bad input is one line."""
+    """Judge, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
+
+
+def status_of(work: Callable[[], None]) -> int:
+    """Do it and return the exit status of a program; bad input is one line."""
     try:
-        run(parse_arguments())
+        work()
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

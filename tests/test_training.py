@@ -477,6 +477,7 @@ class TestParts:
         self, slim_weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         config, module = tiny_config(slim_weights), tiny_module(slim_weights)
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
         for asked, can in ((Precision.bf16, True), (Precision.fp32, False), (Precision.bf16, False)):
             monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda can=can: can)
             config.precision = asked

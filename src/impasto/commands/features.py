@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.judging import JUDGING, load_judge, read_resized, signals_as_interrupts, with_memory
+from impasto.commands.judging import JUDGING, load_judge, read_resized, with_memory
+from impasto.commands.stopping import signals_as_interrupts
 from impasto.commands.words import Options, whole_number
 
 if TYPE_CHECKING:

@@ -1,10 +1,7 @@
 """Options and arguments that the subcommands with a loss network share. Nothing heavy is imported before it is used."""
 
 import argparse
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,26 +21,6 @@ JUDGING: Options = {
     "--seed": {"type": seed, "default": 0, "metavar": "NUMBER", "help": "of the noise to start from; default: 0"},
 }
 """Options of the loss network."""
-
-
-@contextmanager
-def signals_as_interrupts() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt as Ctrl-C does, once each, unless the caller has them handled or ignored."""
-
-    def interrupt(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # what is written then is written whole
-        raise KeyboardInterrupt(number)
-
-    ours = []
-    if threading.current_thread() is threading.main_thread():
-        ours = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def with_memory(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from impasto.commands.judging import signals_as_interrupts
+from impasto.commands.stopping import signals_as_interrupts
 from impasto.files import leave_disk_errors_to_the_main_thread
 from impasto.images import resize, write_image
 from impasto.learning.optimization import LossOptions, Step

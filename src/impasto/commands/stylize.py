@@ -2,15 +2,13 @@
 
 import argparse
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from impasto.commands.stopping import signals_as_interrupts
 from impasto.commands.words import Options, one_line, whole_number
 
 if TYPE_CHECKING:
@@ -125,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = ClipOptions(arguments.quality, arguments.strip, arguments.resume, arguments.smooth)
     pictures = [job for job in jobs if not job.is_clip]
     clips = [job for job in jobs if job.is_clip]
-    with _stopped_by_sigterm(), _FrameBar(len(jobs)) as bar:
+    with signals_as_interrupts(), _FrameBar(len(jobs)) as bar:
         painted = paint_all(painter, pictures, look=look, quality=options.quality, strip=options.strip)
         filmed = paint_clips(painter, clips, look=look, options=options, progress=bar.show, warn=_warn)
         return _report(chain(painted, filmed), count=len(jobs))
@@ -141,22 +139,9 @@ def _show(arguments: argparse.Namespace, painter: "Painter", look: "Look") -> in
         print(path, flush=True)
 
     folder = find_folder(arguments.output)
-    with _stopped_by_sigterm():
+    with signals_as_interrupts():
         paint_camera(painter, arguments.camera, look, folder=folder, is_smooth=arguments.smooth, saved=tell)
     return 0
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, so that a clip's painted part is left in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 class _FrameBar:

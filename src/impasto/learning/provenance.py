@@ -63,8 +63,9 @@ def make_metadata(config: TrainConfig, *, began_at: Path | None) -> dict[str, An
 
 def _rights(style: StyleConfig) -> dict[str, str]:
     """Return credit and licence, but not those of a built-in picture in whose place another one was given."""
-    ours = {read_preset("style", name).get("credit") for name in preset_names("style")}
-    if not style.image.startswith(BUILTIN) and style.credit in ours:
+    if not style.image.startswith(BUILTIN) and any(
+        style.credit == read_preset("style", name).get("credit") for name in preset_names("style")
+    ):
         return {"credit": "", "licence": ""}
     return {"credit": style.credit, "licence": style.licence}
 

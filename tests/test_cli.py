@@ -293,7 +293,7 @@ class TestBadInput:
         assert main(["stylize", "--modle=x", "a.png"]) == 2
         assert error(capsys) == (
             "error: expected an option (--model, --camera, --output, --strength, --keep-colors, --stroke-scale, "
-            "--smooth, --quality, --strip, --resume, --memory, --max-pixels, --device, --precision, --help), "
+            "--smooth, --quality, --strip, --resume, --memory, --max-pixels, --device, --help), "
             "got '--modle': did you mean '--model'?"
         )
 

@@ -41,7 +41,7 @@ def pixels(dtype: str, *, size: tuple[int, int] = (21, 35)) -> Any:
 @pytest.mark.parametrize("look", LOOKS, ids=str)
 def test_it_paints_as_the_style_does(model: Path, style_path: Path, dtype: str, look: Look) -> None:
     photo = pixels(dtype)
-    stylizer = Stylizer.load(style_path, device="cpu", precision="fp32")
+    stylizer = Stylizer.load(style_path, device="cpu")
     ours, expected = OnnxPainter(model).paint(photo, look), stylizer.paint(photo, look)
     assert ours.dtype == photo.dtype
     step = {"uint8": 1, "uint16": 8}.get(dtype, 1e-4)
@@ -143,10 +143,6 @@ class TestBadInput:
     def test_another_device(self, model: Path) -> None:
         message = "expected the device auto or cpu for an ONNX file, got 'cuda': give the style file for others"
         self.refuse(model, message, error=ValueError, device="cuda")
-
-    def test_another_precision(self, model: Path) -> None:
-        message = "expected the precision auto or fp32 for an ONNX file, got 'bf16': give the style file for others"
-        self.refuse(model, message, error=ValueError, precision="bf16")
 
     def test_too_little_memory(self, model: Path) -> None:
         message = (

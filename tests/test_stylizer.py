@@ -21,7 +21,7 @@ from impasto.transformer import find_device
 
 @pytest.fixture
 def stylizer(style_path: Path) -> Stylizer:
-    return Stylizer(load_style(style_path), device="cpu", precision="fp32")
+    return Stylizer(load_style(style_path), device="cpu")
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (41, 50)])

@@ -51,9 +51,8 @@ def test_features_kept_in_16_bits_change_little(strong: TransformerNet) -> None:
     assert difference.max() < 4
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_bands_of_the_rewritten_network_give_what_the_whole_gives(bf16: bool) -> None:
-    network = rewrite(load_style(SHIPPED / "mosaic.safetensors").network, bf16=bf16)
+def test_bands_of_the_rewritten_network_give_what_the_whole_gives() -> None:
+    network = rewrite(load_style(SHIPPED / "mosaic.safetensors").network)
     image = uneven(200, 160)
     difference = (in_bands(network, image, band=32).clamp(0, 1) - network(image).clamp(0, 1)).abs() * 255
     assert difference.mean() < 0.5
@@ -66,9 +65,8 @@ def test_bands_alone_would_not(strong: TransformerNet) -> None:
     assert (alone - strong(image)).abs().max() * 255 > 16
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_no_seam_shows(strong: TransformerNet, bf16: bool) -> None:
-    step = in_bands(rewrite(strong, bf16=bf16), uneven(256, 64), band=16).diff(dim=-2).abs().mean(dim=(0, 1, 3))
+def test_no_seam_shows(strong: TransformerNet) -> None:
+    step = in_bands(rewrite(strong), uneven(256, 64), band=16).diff(dim=-2).abs().mean(dim=(0, 1, 3))
     at_borders = step[15::16]
     elsewhere = step[torch.arange(len(step)) % 16 != 15]
     assert at_borders.mean() == pytest.approx(elsewhere.mean().item(), rel=0.1)
@@ -104,7 +102,7 @@ def test_another_band_is_an_error(network: TransformerNet, band: int) -> None:
 
 
 def test_the_stylizer_takes_bands_where_the_memory_is_short(style_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stylizer = Stylizer(load_style(style_path), device="cpu", precision="fp32")
+    stylizer = Stylizer(load_style(style_path), device="cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (200, 100, 3), np.uint8)
     whole = stylizer(pixels)
     row = 36 * 4 * 100  # bytes, width of the network, width of the picture

@@ -91,11 +91,6 @@ OPTIONS: Options = {
         "help": "refuse larger files; default: 200000000",
     },
     "--device": {"default": "auto", "metavar": "{auto,cpu,cuda,mps}", "help": "where to compute; default: auto"},
-    "--precision": {
-        "default": "auto",
-        "metavar": "{auto,fp32,bf16}",
-        "help": "of the CPU; default: bf16 where that is fast",
-    },
 }
 
 
@@ -114,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"expected photos with {option}, got --camera: leave one out")
     look = Look(arguments.strength, arguments.keep_colors, arguments.stroke_scale, arguments.memory)
     limit_pixels(arguments.max_pixels)
-    painter = _load(Path(arguments.model), device=arguments.device, precision=arguments.precision)
+    painter = _load(Path(arguments.model), device=arguments.device)
     if arguments.camera is not None:
         return _show(arguments, painter, look)
     jobs = plan_jobs(arguments.photos, output=arguments.output, style_name=painter.name)
@@ -176,14 +171,14 @@ def _warn(line: str) -> None:
     tqdm.write(f"warning: {line}", file=sys.stderr)
 
 
-def _load(model: Path, *, device: str, precision: str) -> "Painter":
+def _load(model: Path, *, device: str) -> "Painter":
     if model.suffix.lower() == ".onnx":
         from impasto.painting.onnx_runtime import OnnxPainter
 
-        return OnnxPainter(model, device=device, precision=precision)
+        return OnnxPainter(model, device=device)
     from impasto.painting.stylizer import Stylizer
 
-    return Stylizer.load(model, device=device, precision=precision)
+    return Stylizer.load(model, device=device)
 
 
 def _without_done(jobs: Sequence["Job"]) -> list["Job"]:

@@ -12,7 +12,6 @@ from impasto.painting.pictures import Pixels
 
 _BYTES = 34  # that a pixel takes, times the network's width: measured 30
 _DEVICES = ("auto", "cpu")
-_PRECISIONS = ("auto", "fp32")
 _QUIET = 4  # of onnxruntime's levels; what goes wrong comes as an error as well
 
 
@@ -22,18 +21,13 @@ class OnnxPainter(Painter):
     Raises:
         FileNotFoundError: there is no such file.
         StyleFileError: the file is no ONNX file, is damaged, or was not exported by impasto.
-        ValueError: the device is another than auto and cpu, or the precision than auto and fp32.
+        ValueError: the device is another than auto and cpu.
     """
 
-    def __init__(self, path: Path, *, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(self, path: Path, *, device: str = "auto") -> None:
         if device not in _DEVICES:
             raise ValueError(
                 f"expected the device auto or cpu for an ONNX file, got {device!r}: give the style file for others"
-            )
-        if precision not in _PRECISIONS:
-            raise ValueError(
-                f"expected the precision auto or fp32 for an ONNX file, got {precision!r}: "
-                "give the style file for others"
             )
         self.path = path
         self.session = _open(path)

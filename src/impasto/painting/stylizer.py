@@ -12,12 +12,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from impasto.images import upright
-from impasto.painting.arithmetic import is_bf16, rewrite
+from impasto.painting.arithmetic import rewrite
 from impasto.painting.painter import Look, LookOptions, Painter
 from impasto.painting.pictures import Pixels, from_pillow, to_array, to_image, to_pillow
 from impasto.painting.tiles import SMALLEST_BAND, paint_in_bands
 from impasto.style_file import Style, load_style
-from impasto.transformer import TransformerNet, find_device
+from impasto.transformer import find_device
 
 _BYTES = 36  # that a pixel takes, times the network's width: measured 26 as a whole, 33 in bands
 
@@ -25,23 +25,21 @@ _BYTES = 36  # that a pixel takes, times the network's width: measured 26 as a w
 class Stylizer(Painter):
     """Paints pictures in one style: any size from 1 x 1 px, and the same size comes out; nothing is random.
 
-    ``device`` is ``auto`` (the first there is of cuda, mps, cpu), or the name of one of them. ``precision`` is fp32, on
-    a CPU also bf16, or ``auto``: bf16 for pictures of 8 bits where the CPU has instructions for it, otherwise fp32.
+    ``device`` is ``auto`` (the first there is of cuda, mps, cpu), or the name of one of them.
     """
 
-    def __init__(self, style: Style, *, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(self, style: Style, *, device: str = "auto") -> None:
         self.style = style
         self.name = style.name
         self.device = find_device(device)
-        rough, fine = (is_bf16(precision, self.device, bits=bits) for bits in (8, 16))
-        self.network = self._prepare(bf16=rough)
-        self.fine_network = self.network if fine is rough else self._prepare(bf16=fine)
-        """The network for pictures of more than 8 bits."""
+        # A copy: the style keeps its own network on the CPU.
+        on_cpu = self.device.type == "cpu"
+        self.network = rewrite(style.network) if on_cpu else copy.deepcopy(style.network).to(self.device)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto", precision: str = "auto") -> Self:
+    def load(cls, path: str | Path, *, device: str = "auto") -> Self:
         """Return the stylizer of a style file, a checkpoint or a run folder; raises as load_style and the class do."""
-        return cls(load_style(Path(path)), device=device, precision=precision)
+        return cls(load_style(Path(path)), device=device)
 
     @overload
     def __call__(self, image: Image.Image, **options: Unpack[LookOptions]) -> Image.Image: ...
@@ -77,12 +75,6 @@ class Stylizer(Painter):
         """Return the bytes of the network's weights."""
         return b"".join(value.numpy().tobytes() for value in self.style.network.state_dict().values())
 
-    def _prepare(self, *, bf16: bool) -> TransformerNet:
-        # Copies: the style keeps its own network on the CPU.
-        if self.device.type == "cpu":
-            return rewrite(self.style.network, bf16=bf16)
-        return copy.deepcopy(self.style.network).to(self.device)
-
     def _paint_whole(self, pixels: Pixels, memory: int | None) -> Pixels:
         band = self._band(pixels, memory)
         painted = np.empty_like(pixels)
@@ -101,14 +93,13 @@ class Stylizer(Painter):
     def _paint_rows(self, pixels: Pixels, band: int) -> Iterator[tuple[int, Tensor]]:
         """Yield ``top`` and the painted rows (1, 3, h, W) from there."""
         height, width = pixels.shape[:2]
-        network = self.network if pixels.itemsize == 1 else self.fine_network
         try:
             if band >= height:
                 with torch.inference_mode():
-                    yield 0, network(to_image(pixels).to(self.device))
+                    yield 0, self.network(to_image(pixels).to(self.device))
             else:
                 yield from paint_in_bands(
-                    network,
+                    self.network,
                     lambda top, bottom: to_image(pixels[top:bottom]),
                     height=height,
                     width=width,

@@ -30,6 +30,7 @@ class Clip:
     options: dict[str, str] = field(default_factory=dict)
     rotation: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
+    stream_metadata: dict[str, str] = field(default_factory=dict)
 
 
 def picture(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -56,6 +57,8 @@ def write_clip(path: Path, clip: Clip | None = None) -> Path:
             video.set_display_rotation(clip.rotation)
         sound: Any = out.add_stream("aac", RATE) if clip.has_sound else None
         titles: Any = out.add_stream(clip.subtitles) if clip.subtitles else None
+        for stream in out.streams:
+            stream.metadata.update(clip.stream_metadata)
         if titles is not None:
             titles.codec_context.subtitle_header = b"[Script Info]\n[V4+ Styles]\n[Events]\n"
             titles.codec_context.time_base = titles.time_base = Fraction(1, 1000)

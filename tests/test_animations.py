@@ -237,6 +237,26 @@ def paint(stylizer: Stylizer, target: str, suffix: str, *, resume: bool = False,
 
 
 @pytest.mark.usefixtures("folder")
+def test_frames_that_stay_too_long_for_a_gif(capsys: pytest.CaptureFixture[str]) -> None:
+    images = [Image.fromarray(picture(number, SIZE)) for number in range(2)]
+    images[0].save("a.webp", save_all=True, append_images=images[1:], duration=[700_000, 40])
+    assert stylize("a.webp", "--output", "a.gif") == 2
+    expected = "error: expected frames that stay for at most 655 s, as a GIF's can, got longer ones for 'a.gif'"
+    assert capsys.readouterr().err.splitlines()[-1] == f"{expected}: write a .webp instead"
+    assert not Path("a.gif").exists()
+    assert stylize("a.webp") == 0
+    assert read(Path("painted/a_zigzag.webp"))[1] == [700_000, 40]
+
+
+@pytest.mark.usefixtures("folder")
+def test_among_several_a_frame_too_large_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    write(Path("a.gif"))
+    write(Path("b.gif"))
+    assert stylize("a.gif", "b.gif", "--memory", "1MB") == 1
+    assert [line.split(" ")[-1] for line in capsys.readouterr().err.splitlines()[:2]] == ["('a.gif')", "('b.gif')"]
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_damaged_one_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     write(Path("a.gif"))
     data = Path("a.gif").read_bytes()

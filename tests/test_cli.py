@@ -144,6 +144,19 @@ class TestStylize:
             "error: 2 of 5 pictures could not be painted; the others are done",
         ]
 
+    def test_one_that_may_not_be_reached_is_named_and_passed_over(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out_of_reach = f"{'x' * 300}.png"  # for root, who may go anywhere, too
+        noise(folder / "a.png")
+        assert stylize(out_of_reach, "a.png") == 1
+        printed = capsys.readouterr()
+        assert printed.out == "painted/a_zigzag.png\n"
+        assert printed.err.splitlines()[0] == (
+            f"error: expected an image file that may be read, got 'File name too long' from {out_of_reach!r}: "
+            "check the file"
+        )
+
     def test_a_link_to_itself_among_several(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         noise(folder / "photos/a.png")
         os.symlink("loop.png", "photos/loop.png")

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
 from impasto.images import ImageFileError
@@ -162,6 +163,16 @@ class TestNotes:
             if suffix != ".tif" or dtype is np.uint8:
                 assert notes.get_ifd(0x8769)[0x9003] == "2026:01:02 03:04:05"
 
+    def test_no_place_in_the_old_file_is_kept(self, tmp_path: Path) -> None:
+        exif = self.noted()
+        exif[0x8769] = {0x9003: "2026:01:02 03:04:05", 0xA005: {1: "R98"}}
+        Image.new("RGB", (13, 9)).save(tmp_path / "a.jpg", exif=exif)
+        with Image.open(tmp_path / "a.jpg") as photo:
+            assert photo.getexif().get_ifd(0xA005) == {1: "R98"}
+        write_picture(tmp_path / "b.jpg", read_picture(tmp_path / "a.jpg"))
+        with Image.open(tmp_path / "b.jpg") as written:
+            assert written.getexif().get_ifd(0x8769) == {0x9003: "2026:01:02 03:04:05"}
+
     def test_the_layout_of_a_tiff_is_no_note(self, tmp_path: Path) -> None:
         Image.new("RGB", (13, 9)).save(tmp_path / "a.tif")
         assert read_picture(tmp_path / "a.tif").exif is None
@@ -181,6 +192,25 @@ def test_the_result_is_marked_as_srgb_and_is_the_same_every_time(tmp_path: Path,
     with Image.open(tmp_path / f"a{suffix}") as written:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(written.info["icc_profile"]))
     assert "sRGB" in ImageCms.getProfileDescription(profile)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "layout"),
+    [
+        ((3, 9, 13), {"photometric": "rgb", "planarconfig": "separate"}, "a plane for each colour"),
+        ((9, 13), {"photometric": "miniswhite"}, "0 for white"),
+    ],
+)
+def test_a_layout_that_would_be_read_wrongly_is_an_error(
+    tmp_path: Path, shape: tuple[int, ...], options: dict[str, Any], layout: str
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.full(shape, 60_000, np.uint16), **options)
+    expected = "expected a TIFF of 16 bits with pixel after pixel, black as 0"
+    message = f"{expected}, got one with {layout} in {str(tmp_path / 'a.tif')!r}: save it as a PNG"
+    with pytest.raises(ImageFileError, match=f"^{re.escape(message)}$"):
+        read_picture(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "b.tif", np.full(shape, 60, np.uint8), **options)
+    assert read_picture(tmp_path / "b.tif").pixels.shape == (9, 13, 3)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])

@@ -107,8 +107,8 @@ def test_what_was_covered_is_painted_afresh() -> None:
     assert still.mean() < 110
 
 
-@pytest.mark.parametrize("size", [(1, 1), (15, 40), (16, 16), (17, 33)])
-def test_small_frames(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(1, 1), (15, 40), (16, 16), (17, 33), (17, 33_000)])
+def test_frames_of_any_size(size: tuple[int, int]) -> None:
     photo = np.full((*size, 3), 99, np.uint8)
     smooth = Smoother()
     for _ in range(3):

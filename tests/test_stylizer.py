@@ -257,12 +257,24 @@ class TestPlan:
         assert plan("photos/a.jpg") == [Job(Path("photos/a.jpg"), Path("painted/a_zigzag.jpg"))]
 
     def test_a_folder_gives_all_its_pictures_with_distinct_targets(self) -> None:
-        expected = ["a_zigzag.jpg", "b_zigzag.PNG", "c_zigzag.png", "a_zigzag-2.jpg"]
+        expected = ["a_zigzag.jpg", "b_zigzag.PNG", "c_zigzag.png", "trip_a_zigzag.jpg"]
         assert targets(plan("photos")) == [f"painted/{name}" for name in expected]
 
     def test_targets_are_distinct_where_case_does_not_count(self) -> None:
         Image.new("RGB", (8, 8)).save("photos/A.jpg")
         assert targets(plan("photos/a.jpg", "photos/A.jpg")) == ["painted/a_zigzag.jpg", "painted/A_zigzag-2.jpg"]
+
+    def test_a_folder_that_is_added_does_not_take_the_names_of_others(self) -> None:
+        before = {job.source: job.target for job in plan("photos/**/a.jpg")}
+        Path("photos/b/x").mkdir(parents=True)
+        for name in ("b/a.jpg", "b/x/a.jpg", "b_x_a.jpg"):
+            Image.new("RGB", (8, 8)).save(Path("photos", name))
+        after = {job.source: job.target for job in plan("photos/**/*a.jpg")}
+        assert after == before | {
+            Path("photos/b/a.jpg"): Path("painted/b_a_zigzag.jpg"),
+            Path("photos/b/x/a.jpg"): Path("painted/b_x_a_zigzag.jpg"),
+            Path("photos/b_x_a.jpg"): Path("painted/b_x_a_zigzag-2.jpg"),
+        }
 
     def test_a_pattern_gives_the_pictures_that_fit(self) -> None:
         assert targets(plan("photos/*")) == ["painted/a_zigzag.jpg", "painted/b_zigzag.PNG", "painted/c_zigzag.png"]
@@ -286,7 +298,7 @@ class TestPlan:
     def test_a_pattern_leaves_out_pictures_painted_before(self, pattern: str) -> None:
         Path("painted").mkdir()
         Image.new("RGB", (8, 8)).save("painted/a_zigzag.jpg")
-        assert targets(plan(pattern)) == ["painted/a_zigzag.jpg", "painted/a_zigzag-2.jpg"]
+        assert targets(plan(pattern)) == ["painted/a_zigzag.jpg", "painted/trip_a_zigzag.jpg"]
         assert targets(plan("painted/*")) == ["painted/a_zigzag_zigzag.jpg"]
 
     @pytest.mark.parametrize("named", ["photos", "photos/*"])
@@ -323,6 +335,24 @@ class TestPlan:
         message = "expected an output other than the picture itself, got 'photos/../photos/a.jpg': choose another name"
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             plan("photos/a.jpg", output="photos/../photos/a.jpg")
+
+    def test_the_source_as_the_unfinished_part_is_an_error(self) -> None:
+        message = "expected an output other than the picture itself, got 'photos/film.mp4': choose another name"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            plan("photos/film.partial.mp4", output="photos/film.mp4")
+
+    def test_a_source_is_never_an_unfinished_part(self) -> None:
+        for name in ("film.mp4", "film_zigzag.partial.mp4"):
+            Path("photos", name).touch()
+        named = ["photos/film.mp4", "photos/film_zigzag.partial.mp4"]
+        expected = ["photos/film_zigzag-2.mp4", "photos/film_zigzag.partial_zigzag.mp4"]
+        assert targets(plan(*named, output="photos")) == expected
+
+    @pytest.mark.parametrize(("named", "output"), [("", None), ("photos/a.jpg", "")])
+    def test_an_empty_word_is_an_error(self, named: str, output: str | None) -> None:
+        message = "expected the name of a file or folder, got an empty word: a dot is the current folder"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            plan(named, output=output)
 
     def test_an_unknown_format_is_an_error(self) -> None:
         with pytest.raises(ValueError, match=r"^expected a picture file ending in one of .*, got 'x\.xyz': choose"):

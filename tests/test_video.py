@@ -160,6 +160,23 @@ class TestKept:
             with av.open("b.mkv") as clip:
                 assert clip.metadata.get("title") == expected
 
+    @pytest.mark.usefixtures("folder")
+    def test_what_streams_say_unless_stripped(self) -> None:
+        notes = {"title": "A walk", "location": "+48.1+11.5/", "language": "deu"}
+        write_clip(Path("a.mkv"), Clip(has_sound=True, stream_metadata=notes))
+        for words, expected in ([], set(notes)), (["--strip"], {"language"}):
+            assert stylize("a.mkv", "--output", "b.mkv", *words) == 0
+            with av.open("b.mkv") as clip:
+                assert len(clip.streams) == 2
+                for stream in clip.streams:
+                    assert {name.lower() for name in stream.metadata} & set(notes) == expected
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_name_with_a_colon(self) -> None:
+        write_clip(Path("a.mp4")).rename("12:30.mp4")
+        assert stylize("12:30.mp4", "--output", "1:x.mp4") == 0
+        assert len(frames(Path("1:x.mp4").rename("b.mp4"))) == 8
+
 
 class TestPainted:
     @pytest.mark.usefixtures("folder")

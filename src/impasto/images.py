@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from impasto.files import written_whole
 
@@ -139,24 +140,13 @@ def encode(path: Path, picture: Image.Image, *, quality: int, **options: object)
         options["subsampling"] = 0  # full colour resolution, for paint has saturated edges
     with written_whole(path) as temporary, temporary.open("w+b") as file:
         try:
-            picture.save(cast(IO[bytes], _Unnumbered(file)), format=file_format, **options)
+            # Without its number: given that, Pillow's encoders write past Python and lose the reason of an error.
+            methods = {name: getattr(file, name) for name in ("read", "write", "seek", "tell", "flush")}
+            picture.save(cast(IO[bytes], SimpleNamespace(**methods)), format=file_format, **options)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise unfit(path, f"{picture.width} x {picture.height} px") from error
-
-
-class _Unnumbered:
-    """A file without its number: given that, Pillow's encoders write past Python and lose the reason of an error."""
-
-    def __init__(self, file: io.BufferedRandom) -> None:
-        self.read, self.write, self.seek, self.tell, self.flush = (
-            file.read,
-            file.write,
-            file.seek,
-            file.tell,
-            file.flush,
-        )
 
 
 def format_of(path: Path) -> str:
@@ -281,12 +271,15 @@ def decode(path: Path) -> Image.Image:
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Yield the picture file, not yet decoded; raises as read_image does, also for what goes wrong inside."""
-    _check_file(path)
     # Pillow warns of what it reads nevertheless, such as damaged EXIF.
     with warnings.catch_warnings(action="ignore"):
         try:
+            _check_file(path)
             with Image.open(path, formats=_FORMATS) as file:
+                _check_layout(file, path)
                 yield file
+        except (FileNotFoundError, ImageFileError):
+            raise
         except Exception as error:  # A damaged file brings Pillow's decoders to errors of any type.
             raise ImageFileError(_reason(path, error)) from error
 
@@ -304,6 +297,20 @@ def _check_file(path: Path) -> None:
         raise ImageFileError(f"expected an image file, got the folder {str(path)!r}: name a picture inside it")
     if path.stat().st_size == 0:
         raise ImageFileError(f"expected an image file, got zero bytes in {str(path)!r}: copy it again")
+
+
+def _check_layout(file: Image.Image, path: Path) -> None:
+    """Raise ImageFileError for a TIFF that Pillow and OpenCV read wrongly without a word."""
+    tags = getattr(file, "tag_v2", {})
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))
+    is_planar = len(bits) > 1 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
+    is_negative = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    if max(bits) > 8 and (is_planar or is_negative):
+        layout = "a plane for each colour" if is_planar else "0 for white"
+        raise ImageFileError(
+            f"expected a TIFF of 16 bits with pixel after pixel, black as 0, got one with {layout} in {str(path)!r}: "
+            "save it as a PNG"
+        )
 
 
 def _reason(path: Path, error: Exception) -> str:

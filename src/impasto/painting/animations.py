@@ -22,6 +22,7 @@ from impasto.painting.smoothing import Smoother
 
 _UNSEEN = 255  # the colour of a GIF that is transparent
 _RARE = (254, 0, 255)  # under it: Pillow takes edges of the same colour, were they not transparent, for transparent
+_LONGEST_STAY = 655  # s
 _COLOURS = _UNSEEN - 1  # others of a painted frame: read back, the white below what is transparent may be one more
 
 
@@ -35,7 +36,8 @@ def paint_animation(
     Raises:
         FileNotFoundError: nothing is there.
         ImageFileError: the file is no picture, or is damaged.
-        ValueError: the memory is too little for a frame, or the partial file is of something else.
+        ValueError: the memory is too little for a frame, the partial file is of something else, or a GIF cannot hold
+            how long a frame stays.
         OSError: the disk is full, or the folder cannot be written.
     """
     partial, mark = partial_path(job.target), mark_of(painter, job, look, options)
@@ -47,7 +49,10 @@ def paint_animation(
     try:
         for photo, info in _read(job.source):
             known = former[len(frames)] if len(frames) < len(former) else None
-            frames.append(paint(photo) if known is None else paint.remember(photo, known))
+            try:
+                frames.append(paint(photo) if known is None else paint.remember(photo, known))
+            except ValueError as error:
+                raise ValueError(f"{error} ({str(job.source)!r})") from error
             durations.append(info["duration"])
             loop = {"loop": info["loop"]} if "loop" in info else {}
             progress(len(frames), info["frames"])
@@ -116,15 +121,15 @@ def _write(path: Path, frames: list[Image.Image], durations: list[int], **option
     if format_of(path) == "GIF":
         # Each frame from an empty one, or the last would show through; and no colour is left out, or indices move.
         options |= {"disposal": 2, "optimize": False}
+    options |= {"save_all": True, "append_images": frames[1:], "duration": durations}
     with written_whole(path) as temporary:
-        frames[0].save(
-            temporary,
-            format_of(path),
-            save_all=True,
-            append_images=frames[1:],
-            duration=durations,
-            **options,
-        )
+        try:
+            frames[0].save(temporary, format_of(path), **options)
+        except OverflowError as error:
+            raise ValueError(
+                f"expected frames that stay for at most {_LONGEST_STAY} s, as a GIF's can, got longer ones for "
+                f"{str(path)!r}: write a .webp instead"
+            ) from error
 
 
 def _write_part(path: Path, frames: list[Image.Image], durations: list[int], *, mark: str, **options: object) -> None:

@@ -224,11 +224,12 @@ class ClipWriter:
         self.frames = 0
         self.broken = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.container: OutputContainer = av.open(str(path), "w", options=_options(path, source))
+        self.container: OutputContainer = av.open(_url(path), "w", options=_options(path, source))
         # What is written is on the disk at once, should the machine fail.
         self.container.flags |= cast(int, ContainerFlags.flush_packets.value)
         self.stream = self._add_video(source, quality=quality, is_webm=path.suffix.lower() == ".webm")
-        self.stream.metadata.update({**source.stream.metadata, "handler_name": mark})
+        self.strip = strip
+        self.stream.metadata.update({**self._kept(source.stream.metadata), "handler_name": mark})
         self.copies: dict[int, Stream] = {}
         self.left_out: list[str] = []
         for stream in source.container.streams:
@@ -300,12 +301,16 @@ class ClipWriter:
         if template.type in ("audio", "subtitle"):
             with suppress(ValueError):
                 stream = self.container.add_stream_from_template(template)
-                stream.metadata.update(template.metadata)
+                stream.metadata.update(self._kept(template.metadata))
                 stream.disposition = template.disposition
                 self.copies[template.index] = stream
                 return
         context = template.codec_context
         self.left_out.append(f"{template.type} ({context.name})" if context is not None else template.type)
+
+    def _kept(self, noted: dict[str, str]) -> dict[str, str]:
+        """Return a stream's tags, with ``strip`` only the language."""
+        return {name: value for name, value in noted.items() if not self.strip or name.lower() == "language"}
 
 
 class FormerClip:
@@ -382,11 +387,16 @@ def _open(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise ClipError(f"expected a clip, got zero bytes in {str(path)!r}: copy it again")
     try:
-        return av.open(str(path), "r", metadata_errors="replace")
+        return av.open(_url(path), "r", metadata_errors="replace")
     except av.FFmpegError as error:
         raise ClipError(
             f"expected a clip that FFmpeg reads, got {error.strerror!r} from {str(path)!r}: copy it again"
         ) from error
+
+
+def _url(path: Path) -> str:
+    """Return the name for FFmpeg, which would take what stands before a colon for a protocol."""
+    return f"file:{path}"
 
 
 def _main_stream(container: InputContainer, path: Path) -> VideoStream:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count, takewhile
+from itertools import chain, count, takewhile
 from pathlib import Path
 
 from impasto.images import (
@@ -54,13 +54,16 @@ def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> 
     Each input is a picture, a video, a folder (searched with its subfolders) or a glob pattern; folders and patterns
     leave out what former runs painted. ``output`` is a file, for one picture only, or a folder; without it the folder
     ``painted``. In a folder the name is ``<photo>_<style>`` with the photo's suffix, or .png (of a video .mp4) where
-    that format cannot be written; a file of that name from a former run is replaced. An animated GIF or WebP is a
-    clip, unless ``output`` is a file of another kind.
+    that format cannot be written, and of photos of one name their folders' names come before it; a file of that name
+    from a former run is replaced. An animated GIF or WebP is a clip, unless ``output`` is a file of another kind.
 
     Raises:
         FileNotFoundError: a folder holds no images, or a pattern fits none.
-        ValueError: the output is a file for several pictures, one of the sources, or of an unknown format.
+        ValueError: an empty name, or the output is a file for several pictures, one of the sources, or of an unknown
+            format.
     """
+    if "" in (*inputs, output):
+        raise ValueError("expected the name of a file or folder, got an empty word: a dot is the current folder")
     sources = _find_sources(inputs, output=output, style_name=style_name)
     if output is None or _is_folder(output):
         return _plan_folder(sources, folder=_folder_of(output), style_name=style_name)
@@ -106,10 +109,10 @@ def _find_sources(inputs: Sequence[str], *, output: str | None, style_name: str)
 def _expand(text: str, *, output: str | None, style_name: str) -> list[Path]:
     """Return the pictures an input stands for; a missing file stands for itself, and is missed when it is read."""
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir() raises where a folder may not be entered
         root, images = path, find_images(path, _PAINTED_SUFFIXES)
         expected = f"expected images in the folder {str(path)!r}, found none"
-    elif path.exists() or not glob.has_magic(text):
+    elif os.path.exists(path) or not glob.has_magic(text):
         return [path]
     else:
         root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
@@ -151,7 +154,7 @@ def _plan_file(sources: Sequence[Path], *, target: Path) -> list[Job]:
             f"expected a folder as output of {len(sources)} pictures, got the file {str(target)!r}: {_SLASH}"
         )
     is_clip = _check_kind(sources[0], target)
-    if _real(target) == _real(sources[0]):
+    if _real(sources[0]) in (_real(target), _real(partial_path(target))):
         raise ValueError(f"expected an output other than the picture itself, got {str(target)!r}: choose another name")
     return [Job(sources[0], target, is_clip)]
 
@@ -175,12 +178,24 @@ def _check_kind(source: Path, target: Path) -> bool:
 def _plan_folder(sources: Sequence[Path], *, folder: Path, style_name: str) -> list[Job]:
     taken = {_key(source) for source in sources}
     jobs = []
-    for source in sources:
-        suffix, is_clip = _target_kind(source)
-        target = _free_target(folder / f"{source.stem}_{style_name}{suffix}", taken)
-        taken.add(_key(target))
+    kinds = [_target_kind(source) for source in sources]
+    plain = [f"{source.stem}_{style_name}{suffix}" for source, (suffix, _) in zip(sources, kinds, strict=True)]
+    alike: dict[str, list[Path]] = {}
+    for source, name in zip(sources, plain, strict=True):
+        alike.setdefault(name.casefold(), []).append(source)
+    for source, name, (_, is_clip) in zip(sources, plain, kinds, strict=True):
+        # By folders, not by number: of a folder that was added the pictures would get the numbers of others.
+        named = "_".join([*_distinct_folders(source, alike[name.casefold()]), name])
+        target = _free_target(folder / named, taken)
+        taken.update({_key(target), _key(partial_path(target))} if is_clip else {_key(target)})
         jobs.append(Job(source, target, is_clip))
     return jobs
+
+
+def _distinct_folders(source: Path, alike: Sequence[Path]) -> tuple[str, ...]:
+    """Return the folders of a source below the one that it has in common with the others."""
+    folders = [os.path.abspath(path.parent) for path in alike]
+    return Path(os.path.abspath(source.parent)).relative_to(os.path.commonpath(folders)).parts
 
 
 def _target_kind(source: Path) -> tuple[str, bool]:
@@ -194,7 +209,8 @@ def _target_kind(source: Path) -> tuple[str, bool]:
 
 def _free_target(target: Path, taken: set[str]) -> Path:
     numbered = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in count(2))
-    return target if _key(target) not in taken else next(path for path in numbered if _key(path) not in taken)
+    free = (path for path in chain([target], numbered) if taken.isdisjoint({_key(path), _key(partial_path(path))}))
+    return next(free)
 
 
 def _key(path: Path) -> str:

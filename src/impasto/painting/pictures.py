@@ -49,7 +49,8 @@ _KEPT_TAGS = (
     ExifTags.Base.HostComputer,
     ExifTags.Base.Copyright,
 )
-_SIZE_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+# The last is where, in the old file, more stands that is not read.
+_LEFT_OUT = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.IFD.Interop)
 
 
 @dataclass
@@ -239,7 +240,7 @@ def _kept(exif: Image.Exif) -> bytes | None:
             if tag in exif:
                 kept[tag] = exif[tag]
         for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            if noted := {tag: value for tag, value in exif.get_ifd(folder).items() if tag not in _SIZE_TAGS}:
+            if noted := {tag: value for tag, value in exif.get_ifd(folder).items() if tag not in _LEFT_OUT}:
                 kept[folder] = noted
         return _with_bytes(kept).tobytes() if len(kept) else None
     return None

@@ -17,6 +17,7 @@ _TOLERANCE, _SLACK = 0.01, 0.5  # of squared motion, and square pixels: how far 
 _ALIKE = 24.0  # gray levels that a moved photo may differ by, on average around a pixel
 _SOFTNESS = 5  # px
 _SMALLEST = 16  # px, in which motion can be found
+_LONGEST = 2**15 - 2  # px of a side that OpenCV moves
 
 _Flow = NDArray[np.float32]  # (H, W, 2), in px
 _Gray = NDArray[np.uint8]
@@ -39,6 +40,7 @@ class Smoother:
             or former is None
             or former.shape != painted.shape
             or min(painted.shape[:2]) < _SMALLEST
+            or max(painted.shape[:2]) > _LONGEST
         ):
             return painted
         assert self.photo is not None, "remembered above"

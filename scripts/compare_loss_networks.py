@@ -79,7 +79,8 @@ def main() -> int:
     full_network = load_loss_network("vgg16", weights=arguments.weights).to(memory_format=torch.channels_last)
     networks = [load_loss_network(), full_network]
     files = find_images(arguments.photos)
-    chosen = files[:: max(1, len(files) // arguments.count)][: arguments.count]
+    count = min(arguments.count, len(files))
+    chosen = [files[index * len(files) // count] for index in range(count)]
     photos = to_float(torch.stack([centre_crop(read_pixels(path, at_least=256), 256) for path in chosen]))
     before, after = paint(photos, arguments.styles)
     slim, full = (content_losses(network, before, after) for network in networks)

@@ -87,7 +87,9 @@ def read_painter(path: Path, *, loss: str | None = None) -> Painter:
         raise ValueError(f"expected a style that impasto has trained, got an imported one: {str(path)!r}")
     options = LossOptions(**read_preset("loss", facts["loss"] if loss is None else loss))
     if loss is None:
-        options = replace(options, **{name: facts[name] for name in ("content_weight", "style_weight", "tv_weight")})
+        # Layers are said by styles that were trained from this version on.
+        own = ("content_layers", "style_layers", "content_weight", "style_weight", "tv_weight")
+        options = replace(options, **{name: facts[name] for name in own if name in facts})
     length = (facts["steps"], facts["batch_size"])
     budgets = {name: read_preset("budget", name) for name in preset_names("budget")}
     named = [name for name, budget in budgets.items() if (budget["steps"], budget["batch_size"]) == length]

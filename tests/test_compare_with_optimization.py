@@ -150,5 +150,9 @@ def test_another_objective_than_that_of_the_training(
     path = tmp_path / "style.safetensors"
     save_style(path, network, metadata={**metadata, "style": "mosaic", "batch_size": 2, "style_weight": 2.0})
     assert comparison.read_painter(path).options.style_weight == 2.0
+    layers = {"content_layers": {"relu2_2": 1.0}, "style_layers": {"relu1_2": 0.5}}
+    save_style(path, network, metadata={**metadata, "style": "mosaic", "batch_size": 2, **layers})
+    options = comparison.read_painter(path).options
+    assert {name: getattr(options, name) for name in layers} == layers
     paper = comparison.read_painter(path, loss="paper").options
     assert (paper.scaling, paper.style_weight) == ("paper", read_preset("loss", "paper")["style_weight"])

@@ -190,6 +190,13 @@ class TestDiagnosis:
         expected = "the losses are finite, the norm of the gradient is inf, with a.png, b.png"
         assert diagnose(module, photos(), ["a.png", "b.png"]) == expected
 
+    def test_crops_of_one_colour_are_named(self, module: StyleModule) -> None:
+        module.broken = "the losses are finite, the norm of the gradient is inf"
+        batch = photos()
+        batch[1] = batch[1, :, :1, :1]
+        expected = "with a.png, b.png, where all is of one colour, which has no gradient, in b.png: leave it out"
+        assert diagnose(module, batch, ["a.png", "b.png"]) == f"{module.broken}, {expected}"
+
 
 @pytest.fixture
 def train(tmp_path: Path, slim_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:

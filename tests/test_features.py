@@ -287,6 +287,11 @@ class TestWeights:
             "expected loss_network.pretrained out of IMAGENET1K_V1 for vgg19, got 'IMAGENET1K_FEATURES'"
         )
 
+    def test_published_weights_of_the_compressed_network(self) -> None:
+        assert message_of(ValueError, lambda: load_loss_network("vgg16_slim", pretrained="IMAGENET1K_V1")) == (
+            "expected no loss_network.pretrained for vgg16_slim, got 'IMAGENET1K_V1': leave it out"
+        )
+
     def test_another_networks_weights(self, tmp_path: Path) -> None:
         path = torchvision_file(tmp_path / "weights.pth", "vgg16")
         assert message_of(LossNetworkFileError, lambda: load_loss_network("vgg19", weights=path)) == (

@@ -50,6 +50,10 @@ def ramp(path: Path, *, height: int, width: int) -> Path:
     return path
 
 
+def is_flat(crop: Tensor) -> bool:
+    return torch.equal(crop.amin((1, 2)), crop.amax((1, 2)))
+
+
 def crops(files: Iterable[Path], **options: Any) -> PhotoCrops:
     return PhotoCrops(list(files), **{"size": SIZE, "seed": 0, **options})
 
@@ -281,6 +285,16 @@ class TestCrops:
         small, large = crops(files, size=SIZE // 2), crops(files)
         for number in range(10):
             assert torch.equal(mixed[number], (small if number < 5 else large)[number])
+
+    def test_are_of_more_than_one_colour_where_the_photo_is(self, tmp_path: Path) -> None:
+        pixels = np.full((60, 60, 3), 255, np.uint8)
+        pixels[20:40, 20:40] = 0
+        Image.fromarray(pixels).save(tmp_path / "logo.png")
+        dataset, image = crops([tmp_path / "logo.png"]), torch.from_numpy(pixels).permute(2, 0, 1)
+        assert not any(is_flat(dataset[number]) for number in range(300))
+        random = np.random.default_rng(0)
+        assert any(is_flat(dataset._crop(image, random, SIZE)) for _ in range(300)), "it would happen"
+        assert is_flat(crops([paint(tmp_path / "flat.png")])[0]), "there is no other"
 
     def test_of_a_pickled_dataset_are_the_same(self, tmp_path: Path) -> None:
         dataset = crops(paint_many(tmp_path, 5))

@@ -312,6 +312,15 @@ class TestTimeLimit:
         assert main(["train", *words[2:]]) == 0
         assert load_style(Path("timed/mine.safetensors")).metadata["steps"] == 2
 
+    def test_where_the_package_is_installed_what_to_type_is_its_command(
+        self, train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "argv", ["/usr/bin/impasto"])
+        assert train("installed", ONE_STEP) == 0
+        *_, paint, go_on = capsys.readouterr().err.splitlines()
+        assert paint == "to paint with what was learned so far: impasto stylize --model installed photo.jpg"
+        assert go_on.startswith("to go on: impasto train ")
+
     @pytest.mark.parametrize("name", ["max_time", "save_every"])
     @pytest.mark.parametrize("duration", ["90", "5 min", "-1s", "soon", "1d"])
     def test_other_durations(self, train: Train, capsys: pytest.CaptureFixture[str], name: str, duration: str) -> None:

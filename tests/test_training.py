@@ -124,6 +124,8 @@ class TestRunFolder:
             "init": "scratch",
             "loss_network": "vgg16_slim",
             "loss": "balanced",
+            "content_layers": {"relu3_3": 1.0},
+            "style_layers": dict.fromkeys(["relu1_2", "relu2_2", "relu3_3", "relu4_3"], 1.0),
             "content_weight": metadata["content_weight"],
             "style_weight": metadata["style_weight"],
             "tv_weight": metadata["tv_weight"],
@@ -282,17 +284,18 @@ class TestOwnPicturesAndPhotos:
         assert load_style(Path("runs/mine")).metadata["steps"] == 1
         assert capsys.readouterr().err.splitlines()[-1].startswith("error: expected an image file, found nothing at ")
 
-    def test_a_picture_and_a_name_of_ones_own(self, train: Train) -> None:
+    def test_a_picture_and_a_name_of_ones_own(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
         picture(Path("my pictures/[a] (1).png"))
         words = ("style=custom", "style.name=my style", "style.image=my pictures/[a] (1).png", "run_dir=out, here")
         assert train(*words, "budget.steps=1", "loss=paper", "precision=auto") == 0
+        assert capsys.readouterr().out.endswith("next           python stylize.py --model 'out, here' photo.jpg\n")
         assert load_style(Path("out, here/my style.safetensors")).name == "my style"
         assert load_style(Path("out, here")).metadata["loss"] == "paper"
 
     @pytest.mark.parametrize(
         ("words", "rights"),
         [
-            (("style.credit=A. Painter", "style.licence=MIT"), ("A. Painter", "MIT")),
+            (("style.credit=(c) A. Painter, 1999", "style.licence=MIT"), ("(c) A. Painter, 1999", "MIT")),
             (("style.name=grandma", "run_dir=runs/weeping_woman"), ("", "")),
             ((), ("", "")),
         ],

@@ -23,8 +23,11 @@ from impasto.learning.config import ConfigError, TrainConfig, did_you_mean, opti
 
 ConfigStore.instance().store(name="schema", node=TrainConfig)
 
-_PATHS = ("style.image", "style.name", "data.root", "data.cache", "loss_network.weights", "init", "run_dir")
-"""Options whose value is taken to the letter, so that a path may hold spaces, brackets or commas."""
+_TEXTS = (
+    *("style.image", "style.name", "style.credit", "style.licence"),
+    *("data.root", "data.cache", "loss_network.weights", "init", "run_dir"),
+)
+"""Options whose value is taken to the letter, so that a path or a name may hold spaces, brackets or commas."""
 
 _FLAGS = (
     *("--help", "--multirun", "--config-dir", "--cfg", "--resolve", "--package", "--info", "--hydra-help", "--version"),
@@ -168,9 +171,9 @@ def _is_option(word: str) -> bool:
 
 
 def _quote(word: str) -> str:
-    """Return a word of the command line with the value of a path option quoted for Hydra's grammar."""
+    """Return a word of the command line with a value that is text quoted for Hydra's grammar."""
     name, equals, value = word.partition("=")
-    if name not in _PATHS or not equals or value[:1] in {"'", '"'} or value in {"", "null", "???"}:
+    if name not in _TEXTS or not equals or value[:1] in {"'", '"'} or value in {"", "null", "???"}:
         return word
     # In Hydra's grammar a backslash means itself, unless a quote follows.
     escaped = re.sub(r'(\\*)("|$)', lambda match: 2 * match[1] + ("\\" + match[2] if match[2] else ""), value)

@@ -102,6 +102,8 @@ def diagnose(module: StyleModule, batch: Tensor, names: Sequence[str]) -> str:
     if names:
         broken = [name for name, photo in zip(names, batch, strict=True) if find_broken_layer(module, photo[None])]
         parts.append(f"with {', '.join(broken or names)}")
+        if flat := [name for name, photo in zip(names, batch, strict=True) if (photo == photo[:, :1, :1]).all()]:
+            parts.append(f"where all is of one colour, which has no gradient, in {', '.join(flat)}: leave it out")
     return ", ".join(parts)
 
 

@@ -224,6 +224,8 @@ def load_loss_network(
             f"expected pooling by max, or with vgg16 and vgg19 by average, got {pooling!r} with {name}: choose again"
         )
     if name == SLIM_NAME:
+        if pretrained is not None:
+            raise ValueError(f"expected no loss_network.pretrained for {SLIM_NAME}, got {pretrained!r}: leave it out")
         return load_slim_network(weights if weights is not None else SLIM_FILE)
     if name not in VGG_CHANNELS:
         raise ValueError(f"expected a loss network out of {SLIM_NAME}, vgg16, vgg19, got {name!r}")

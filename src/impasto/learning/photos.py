@@ -58,6 +58,7 @@ Batch = tuple[Tensor, dict[Path, str], str | None]
 cache is no longer written."""
 
 _PROBED = 16  # photos read before it is judged whether most are bad
+_TRIES = 10  # to cut a crop of more than one colour
 _log = logging.getLogger(__name__)
 
 
@@ -185,12 +186,20 @@ class PhotoCrops(Dataset[Tensor]):
     def __getitem__(self, number: int) -> Tensor:
         """Return sample ``number`` of the run.
 
+        A crop of one colour, such as a logo's white ground, has infinite gradients and would cost the whole step:
+        another one is cut then, several times if need be.
+
         Raises:
             PhotoError: most of the photos tried so far cannot be read.
         """
         random = np.random.default_rng([self.seed, number])
         _, pixels = self._picture(number, random)
-        return self._crop(pixels, random, self.small_size if number < self.small_samples else self.size)
+        size = self.small_size if number < self.small_samples else self.size
+        for _ in range(_TRIES):
+            crop = self._crop(pixels, random, size)
+            if (crop != crop[:, :1, :1]).any():
+                break
+        return crop
 
     def batch(self, samples: list[Tensor]) -> Batch:
         """Return samples as one batch, with what was found out since the last one: each loader worker has its own."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import impasto
 from impasto.learning.config import (
@@ -21,6 +20,7 @@ from impasto.learning.config import (
     lasting_options,
     preset_names,
     read_preset,
+    style_picture,
     to_path,
 )
 from impasto.learning.module import StyleModule
@@ -41,6 +41,8 @@ def make_metadata(config: TrainConfig, *, began_at: Path | None) -> dict[str, An
         "init": to_path(config.init).resolve().name if began_at is not None else "scratch",
         "loss_network": config.loss_network.name,
         "loss": config.loss.scaling.value,
+        "content_layers": config.loss.content_layers,
+        "style_layers": config.loss.style_layers,
         "content_weight": config.loss.content_weight,
         "style_weight": config.loss.style_weight * config.style.strength,
         "tv_weight": config.loss.tv_weight,
@@ -79,13 +81,14 @@ def find_commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def gather_facts(config: TrainConfig, style: Tensor, module: StyleModule, *, photos: PhotoDataModule) -> Facts:
+def gather_facts(config: TrainConfig, module: StyleModule, *, photos: PhotoDataModule) -> Facts:
     """Return what a resumed run must share with its beginning; the number format is added when it is chosen."""
     loss_network, _ = module.judge
     weights = (value.cpu().numpy().tobytes() for value in loss_network.state_dict().values())
     return {
         **lasting_options(config),
-        "style.image": fingerprint([style.numpy().tobytes()]),
+        # The file's bytes: those of the scaled picture hang on the processor's rounding.
+        "style.image": fingerprint([style_picture(config.style.image).read_bytes()]),
         "loss_network.weights": fingerprint(weights),
         "data.root": fingerprint(describe_photos(photos)),
         "precision": config.precision.value,

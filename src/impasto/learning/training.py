@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import platform
+import shlex
 import sys
 import threading
 import time
@@ -142,7 +143,7 @@ def describe_result(result: TrainingResult) -> str:
         f"final losses   {losses} (on held-out photos)\n"
         f"time           {_minutes(sum(result.seconds.values()))} ({spent})\n"
         f"{skipped}"
-        f"next           python stylize.py --model {result.style_file.parent} photo.jpg"
+        f"next           {_command_to_paint(result.style_file.parent)}"
     )
 
 
@@ -159,9 +160,16 @@ def describe_stop(config: TrainConfig, stopped: Stopped, *, command: str) -> str
     steps = load_style(run_dir / CHECKPOINT).metadata["steps"]
     return (
         f"\nstopped after step {steps} of {config.budget.steps} ({stopped})\n"
-        f"to paint with what was learned so far: python stylize.py --model {run_dir} photo.jpg\n"
+        f"to paint with what was learned so far: {_command_to_paint(run_dir)}\n"
         f"to go on: {command}"
     )
+
+
+def _command_to_paint(run_dir: Path) -> str:
+    """Return what to type: beside train.py its sibling, elsewhere the command that was installed."""
+    program = Path(sys.argv[0])
+    begin = ["python", str(program.with_name("stylize.py"))] if program.name == "train.py" else ["impasto", "stylize"]
+    return shlex.join([*begin, "--model", str(run_dir), "photo.jpg"])
 
 
 def train(config: TrainConfig) -> TrainingResult:
@@ -223,7 +231,7 @@ def make_parts(config: TrainConfig, earlier: dict[str, Any] | None) -> Parts:
         bf16 = config.precision is Precision.bf16  # auto tries float32 first
         check_memory(module, photos=config.budget.photos_at_once, size=config.budget.image_size, bf16=bf16)
     photos = make_photos(config)
-    facts = gather_facts(config, style, module, photos=photos)
+    facts = gather_facts(config, module, photos=photos)
     if earlier is not None:
         go_on(config, module, photos, earlier=earlier, facts=facts)
     previews = Previews(style, photos.held_out_photos(384), every=config.budget.previews)

@@ -33,8 +33,8 @@ def paint(style: str, photos: Tensor) -> Tensor:
 @pytest.mark.parametrize("style", STYLES)
 def test_a_shipped_style_paints_what_it_painted(style: str) -> None:
     difference = (paint(style, column(0)) - column(1 + STYLES.index(style))).abs() * 255
-    assert difference.mean() < 1
-    assert difference.max() < 12
+    assert difference.mean() < 0.3  # of which the sheet's 8 bits are 0.25
+    assert difference.max() < 2
 
 
 def test_mirrored_weights_would_be_noticed() -> None:

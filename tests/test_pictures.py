@@ -205,7 +205,7 @@ def test_a_layout_that_would_be_read_wrongly_is_an_error(
     tmp_path: Path, shape: tuple[int, ...], options: dict[str, Any], layout: str
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.full(shape, 60_000, np.uint16), **options)
-    expected = "expected a TIFF of 16 bits with pixel after pixel, black as 0"
+    expected = "expected a TIFF of more than 8 bits to have pixel after pixel, and black as 0"
     message = f"{expected}, got one with {layout} in {str(tmp_path / 'a.tif')!r}: save it as a PNG"
     with pytest.raises(ImageFileError, match=f"^{re.escape(message)}$"):
         read_picture(tmp_path / "a.tif")

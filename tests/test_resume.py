@@ -312,14 +312,25 @@ class TestTimeLimit:
         assert main(["train", *words[2:]]) == 0
         assert load_style(Path("timed/mine.safetensors")).metadata["steps"] == 2
 
-    def test_where_the_package_is_installed_what_to_type_is_its_command(
-        self, train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("program", "begin"),
+        [("/bin/impasto", "impasto"), ("/a/impasto/__main__.py", "python -m impasto"), ("b/train.py", "python b/")],
+    )
+    def test_what_to_type_begins_as_the_command_did(
+        self,
+        train: Train,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        program: str,
+        begin: str,
     ) -> None:
-        monkeypatch.setattr(sys, "argv", ["/usr/bin/impasto"])
-        assert train("installed", ONE_STEP) == 0
+        monkeypatch.setattr(sys, "argv", [program])
+        assert train("begun", ONE_STEP, "resume=false") == 0
         *_, paint, go_on = capsys.readouterr().err.splitlines()
-        assert paint == "to paint with what was learned so far: impasto stylize --model installed photo.jpg"
-        assert go_on.startswith("to go on: impasto train ")
+        words, ending = (begin, ".py") if begin.endswith("/") else (f"{begin} ", "")
+        expected = f"{words}stylize{ending} --model begun photo.jpg"
+        assert paint == f"to paint with what was learned so far: {expected}"
+        assert go_on.startswith(f"to go on: {words}train{ending} ")
 
     @pytest.mark.parametrize("name", ["max_time", "save_every"])
     @pytest.mark.parametrize("duration", ["90", "5 min", "-1s", "soon", "1d"])

@@ -295,7 +295,7 @@ class TestOwnPicturesAndPhotos:
     @pytest.mark.parametrize(
         ("words", "rights"),
         [
-            (("style.credit=(c) A. Painter, 1999", "style.licence=MIT"), ("(c) A. Painter, 1999", "MIT")),
+            (('style.credit="Quilt", (c) A. Painter', "style.licence=MIT"), ('"Quilt", (c) A. Painter', "MIT")),
             (("style.name=grandma", "run_dir=runs/weeping_woman"), ("", "")),
             ((), ("", "")),
         ],

@@ -303,13 +303,13 @@ def _check_layout(file: Image.Image, path: Path) -> None:
     """Raise ImageFileError for a TIFF that Pillow and OpenCV read wrongly without a word."""
     tags = getattr(file, "tag_v2", {})
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))
-    is_planar = len(bits) > 1 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
+    is_planar = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) > 1 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
     is_negative = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
     if max(bits) > 8 and (is_planar or is_negative):
         layout = "a plane for each colour" if is_planar else "0 for white"
         raise ImageFileError(
-            f"expected a TIFF of 16 bits with pixel after pixel, black as 0, got one with {layout} in {str(path)!r}: "
-            "save it as a PNG"
+            "expected a TIFF of more than 8 bits to have pixel after pixel, and black as 0, "
+            f"got one with {layout} in {str(path)!r}: save it as a PNG"
         )
 
 

@@ -93,7 +93,7 @@ def _run_job(raw: DictConfig, errors: list[ValueError | TypeError | OSError], *,
         validate(config)
         from impasto.learning.training import run  # noqa: PLC0415 - heavy, and only now is the input known to be good
 
-        status = run(config, command=_command_to_go_on(words))
+        status = run(config, go_on=_command_to_go_on(words), paint=_begin("stylize"))
     except (ValueError, TypeError, OSError) as error:
         errors.append(error)
     else:
@@ -107,9 +107,14 @@ def _command_to_go_on(words: Sequence[str]) -> str:
     if job.mode is RunMode.MULTIRUN:
         words = [*(word for word in words if not _is_option(word) and word not in _SWEEP), *job.overrides.task]
     words = [word for word in words if not re.match(r"\+*resume=", word)]
-    program = Path(sys.argv[0]).name
-    begin = {"train.py": ["python", sys.argv[0]], "__main__.py": ["python", "-m", "impasto", "train"]}
-    return shlex.join([*begin.get(program, ["impasto", "train"]), *words, "resume=true"])
+    return shlex.join([*_begin("train"), *words, "resume=true"])
+
+
+def _begin(command: str) -> list[str]:
+    """Return the words that start another command as this one was started."""
+    program = Path(sys.argv[0])
+    begin = {"train.py": [str(program.with_name(f"{command}.py"))], "__main__.py": ["-m", "impasto", command]}
+    return ["python", *begin[program.name]] if program.name in begin else ["impasto", command]
 
 
 def read_options(words: Sequence[str]) -> TrainConfig:
@@ -173,7 +178,8 @@ def _is_option(word: str) -> bool:
 def _quote(word: str) -> str:
     """Return a word of the command line with a value that is text quoted for Hydra's grammar."""
     name, equals, value = word.partition("=")
-    if name not in _TEXTS or not equals or value[:1] in {"'", '"'} or value in {"", "null", "???"}:
+    is_quoted = re.fullmatch(r"""(['"])(\\.|(?!\1).)*\1""", value) is not None
+    if name not in _TEXTS or not equals or is_quoted or value in {"", "null", "???"}:
         return word
     # In Hydra's grammar a backslash means itself, unless a quote follows.
     escaped = re.sub(r'(\\*)("|$)', lambda match: 2 * match[1] + ("\\" + match[2] if match[2] else ""), value)

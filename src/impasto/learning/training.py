@@ -86,10 +86,10 @@ class TrainingResult:
     skipped: int
 
 
-def run(config: TrainConfig, *, command: str = "the same command with resume=true") -> int:
+def run(config: TrainConfig, *, go_on: str, paint: Sequence[str]) -> int:
     """Train a style, print where it is and what to do with it, and return the exit status.
 
-    ``command`` goes on with the training where it was stopped.
+    ``go_on`` is what to type where the training was stopped, ``paint`` the first words of what paints.
 
     Raises:
         ValueError, OSError: as ``train`` does; also ValueError where the memory does not suffice.
@@ -97,7 +97,7 @@ def run(config: TrainConfig, *, command: str = "the same command with resume=tru
     try:
         result = train(config)
     except Stopped as stopped:
-        print(describe_stop(config, stopped, command=command), file=sys.stderr)
+        print(describe_stop(config, stopped, go_on=go_on, paint=paint), file=sys.stderr)
         return stopped.status
     except OSError as error:
         if error.errno in NO_SPACE:
@@ -110,7 +110,7 @@ def run(config: TrainConfig, *, command: str = "the same command with resume=tru
             raise
         traceback.clear_frames(error.__traceback__)  # a sweep goes on, and needs what they hold
         raise ValueError("; ".join([describe_lack(config), *getattr(error, "__notes__", [])])) from error
-    print(describe_result(result))
+    print(describe_result(result, paint))
     return 0
 
 
@@ -132,7 +132,7 @@ def _note_what_is_kept(config: TrainConfig, error: BaseException) -> None:
         error.add_note(f"with resume=true it goes on after step {load_style(checkpoint).metadata['steps']}")
 
 
-def describe_result(result: TrainingResult) -> str:
+def describe_result(result: TrainingResult, paint: Sequence[str]) -> str:
     """Return where a finished style is, how good it is, and what to do with it."""
     losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
     spent = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in result.seconds.items())
@@ -143,7 +143,7 @@ def describe_result(result: TrainingResult) -> str:
         f"final losses   {losses} (on held-out photos)\n"
         f"time           {_minutes(sum(result.seconds.values()))} ({spent})\n"
         f"{skipped}"
-        f"next           {_command_to_paint(result.style_file.parent)}"
+        f"next           {_command_to_paint(result.style_file.parent, paint)}"
     )
 
 
@@ -152,7 +152,7 @@ def _describe_skipped(result: TrainingResult) -> str:
     return f"{photos} that cannot be read, listed in {result.style_file.with_name(SKIPPED)}"
 
 
-def describe_stop(config: TrainConfig, stopped: Stopped, *, command: str) -> str:
+def describe_stop(config: TrainConfig, stopped: Stopped, *, go_on: str, paint: Sequence[str]) -> str:
     """Return why a training stopped, what it has left, and the next command to type."""
     run_dir = to_path(config.run_dir)
     if not (run_dir / CHECKPOINT).is_file():
@@ -160,16 +160,13 @@ def describe_stop(config: TrainConfig, stopped: Stopped, *, command: str) -> str
     steps = load_style(run_dir / CHECKPOINT).metadata["steps"]
     return (
         f"\nstopped after step {steps} of {config.budget.steps} ({stopped})\n"
-        f"to paint with what was learned so far: {_command_to_paint(run_dir)}\n"
-        f"to go on: {command}"
+        f"to paint with what was learned so far: {_command_to_paint(run_dir, paint)}\n"
+        f"to go on: {go_on}"
     )
 
 
-def _command_to_paint(run_dir: Path) -> str:
-    """Return what to type: beside train.py its sibling, elsewhere the command that was installed."""
-    program = Path(sys.argv[0])
-    begin = ["python", str(program.with_name("stylize.py"))] if program.name == "train.py" else ["impasto", "stylize"]
-    return shlex.join([*begin, "--model", str(run_dir), "photo.jpg"])
+def _command_to_paint(run_dir: Path, paint: Sequence[str]) -> str:
+    return shlex.join([*paint, "--model", str(run_dir), "photo.jpg"])
 
 
 def train(config: TrainConfig) -> TrainingResult:

@@ -5,6 +5,7 @@ interruption leaves says how it was made, and how often each of its frames was p
 """
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, groupby, repeat
@@ -22,7 +23,7 @@ from impasto.painting.smoothing import Smoother
 
 _UNSEEN = 255  # the colour of a GIF that is transparent
 _RARE = (254, 0, 255)  # under it: Pillow takes edges of the same colour, were they not transparent, for transparent
-_LONGEST_STAY = 655  # s
+_LONGEST_STAY = 655_350  # ms
 _COLOURS = _UNSEEN - 1  # others of a painted frame: read back, the white below what is transparent may be one more
 
 
@@ -48,6 +49,8 @@ def paint_animation(
     paint = _FramePainter(painter, look, is_gif=format_of(job.target) == "GIF", is_smooth=options.smooth)
     try:
         for photo, info in _read(job.source):
+            if paint.is_gif and info["duration"] > _LONGEST_STAY:
+                raise _too_long(job.target)
             known = former[len(frames)] if len(frames) < len(former) else None
             try:
                 frames.append(paint(photo) if known is None else paint.remember(photo, known))
@@ -125,11 +128,16 @@ def _write(path: Path, frames: list[Image.Image], durations: list[int], **option
     with written_whole(path) as temporary:
         try:
             frames[0].save(temporary, format_of(path), **options)
-        except OverflowError as error:
-            raise ValueError(
-                f"expected frames that stay for at most {_LONGEST_STAY} s, as a GIF's can, got longer ones for "
-                f"{str(path)!r}: write a .webp instead"
-            ) from error
+        except (OverflowError, struct.error) as error:  # of equal frames, which are put together
+            raise _too_long(path) from error
+
+
+def _too_long(path: Path) -> ValueError:
+    most = _LONGEST_STAY // 1000
+    return ValueError(
+        f"expected frames that stay for at most {most} s, as a GIF's can, got longer ones for {str(path)!r}: "
+        "write a .webp instead"
+    )
 
 
 def _write_part(path: Path, frames: list[Image.Image], durations: list[int], *, mark: str, **options: object) -> None:

@@ -5,6 +5,7 @@ and subtitles are copied packet for packet. No frame depends on a later one: the
 """
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -382,7 +383,7 @@ def _options(path: Path, source: ClipReader) -> dict[str, str]:
 
 
 def _open(path: Path) -> InputContainer:
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists() raises where a folder may not be entered
         raise FileNotFoundError(f"expected a clip, found nothing at {str(path)!r}: check the path")
     if path.stat().st_size == 0:
         raise ClipError(f"expected a clip, got zero bytes in {str(path)!r}: copy it again")

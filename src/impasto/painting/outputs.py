@@ -4,7 +4,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, takewhile
 from pathlib import Path
@@ -54,8 +54,8 @@ def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> 
     Each input is a picture, a video, a folder (searched with its subfolders) or a glob pattern; folders and patterns
     leave out what former runs painted. ``output`` is a file, for one picture only, or a folder; without it the folder
     ``painted``. In a folder the name is ``<photo>_<style>`` with the photo's suffix, or .png (of a video .mp4) where
-    that format cannot be written, and of photos of one name their folders' names come before it; a file of that name
-    from a former run is replaced. An animated GIF or WebP is a clip, unless ``output`` is a file of another kind.
+    that format cannot be written, and subfolders are as among the photos; a file of that name from a former run is
+    replaced. An animated GIF or WebP is a clip, unless ``output`` is a file of another kind.
 
     Raises:
         FileNotFoundError: a folder holds no images, or a pattern fits none.
@@ -67,7 +67,7 @@ def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> 
     sources = _find_sources(inputs, output=output, style_name=style_name)
     if output is None or _is_folder(output):
         return _plan_folder(sources, folder=_folder_of(output), style_name=style_name)
-    return _plan_file(sources, target=Path(output))
+    return _plan_file(list(sources), target=Path(output))
 
 
 def find_folder(output: str | None) -> Path:
@@ -85,7 +85,7 @@ def partial_path(target: Path) -> Path:
 def mark_of(painter: Painter, job: Job, look: Look, options: ClipOptions) -> str:
     """Return what a partial clip must say of its making to be continued."""
     made = hashlib.sha256(painter.weights())
-    size = job.source.stat().st_size if job.source.is_file() else 0
+    size = os.path.getsize(job.source) if os.path.isfile(job.source) else 0
     made.update(repr((replace(look, memory=None), replace(options, resume=False), size)).encode())
     return f"impasto {made.hexdigest()[:16]}"
 
@@ -98,22 +98,26 @@ def another_part(path: Path) -> ValueError:
     )
 
 
-def _find_sources(inputs: Sequence[str], *, output: str | None, style_name: str) -> list[Path]:
-    found: dict[Path, Path] = {}  # by real path: a picture named twice is painted once
+def _find_sources(inputs: Sequence[str], *, output: str | None, style_name: str) -> dict[Path, Path]:
+    """Return every picture with the subfolder in which it was found, below the folder that was named."""
+    found: dict[Path, tuple[Path, Path]] = {}  # by real path: a picture named twice is painted once
     for text in inputs:
-        for path in _expand(text, output=output, style_name=style_name):
-            found.setdefault(_real(path), path)
-    return list(found.values())
+        root, images = _expand(text, output=output, style_name=style_name)
+        for path in images:
+            subfolder = path.parent.relative_to(root)
+            # What leads up, in a pattern, would lead out of the output.
+            found.setdefault(_real(path), (path, Path() if ".." in subfolder.parts else subfolder))
+    return dict(found.values())
 
 
-def _expand(text: str, *, output: str | None, style_name: str) -> list[Path]:
-    """Return the pictures an input stands for; a missing file stands for itself, and is missed when it is read."""
+def _expand(text: str, *, output: str | None, style_name: str) -> tuple[Path, list[Path]]:
+    """Return the pictures an input stands for, and the folder to search; a missing file is missed when it is read."""
     path = Path(text)
     if os.path.isdir(path):  # Path.is_dir() raises where a folder may not be entered
         root, images = path, find_images(path, _PAINTED_SUFFIXES)
         expected = f"expected images in the folder {str(path)!r}, found none"
     elif os.path.exists(path) or not glob.has_magic(text):
-        return [path]
+        return path.parent, [path]
     else:
         root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
@@ -122,7 +126,7 @@ def _expand(text: str, *, output: str | None, style_name: str) -> list[Path]:
     images = _without_painted(images, root, output=output, style_name=style_name)
     if not images:
         raise FileNotFoundError(f"{expected}: check the path")
-    return images
+    return root, images
 
 
 def _without_painted(images: list[Path], root: Path, *, output: str | None, style_name: str) -> list[Path]:
@@ -154,7 +158,7 @@ def _plan_file(sources: Sequence[Path], *, target: Path) -> list[Job]:
             f"expected a folder as output of {len(sources)} pictures, got the file {str(target)!r}: {_SLASH}"
         )
     is_clip = _check_kind(sources[0], target)
-    if _real(sources[0]) in (_real(target), _real(partial_path(target))):
+    if _real(sources[0]) in map(_real, _written(target, is_clip=is_clip)):
         raise ValueError(f"expected an output other than the picture itself, got {str(target)!r}: choose another name")
     return [Job(sources[0], target, is_clip)]
 
@@ -175,27 +179,20 @@ def _check_kind(source: Path, target: Path) -> bool:
     return False
 
 
-def _plan_folder(sources: Sequence[Path], *, folder: Path, style_name: str) -> list[Job]:
+def _plan_folder(sources: Mapping[Path, Path], *, folder: Path, style_name: str) -> list[Job]:
     taken = {_key(source) for source in sources}
     jobs = []
-    kinds = [_target_kind(source) for source in sources]
-    plain = [f"{source.stem}_{style_name}{suffix}" for source, (suffix, _) in zip(sources, kinds, strict=True)]
-    alike: dict[str, list[Path]] = {}
-    for source, name in zip(sources, plain, strict=True):
-        alike.setdefault(name.casefold(), []).append(source)
-    for source, name, (_, is_clip) in zip(sources, plain, kinds, strict=True):
-        # By folders, not by number: of a folder that was added the pictures would get the numbers of others.
-        named = "_".join([*_distinct_folders(source, alike[name.casefold()]), name])
-        target = _free_target(folder / named, taken)
-        taken.update({_key(target), _key(partial_path(target))} if is_clip else {_key(target)})
+    for source, subfolder in sources.items():
+        suffix, is_clip = _target_kind(source)
+        target = _free_target(folder / subfolder / f"{source.stem}_{style_name}{suffix}", taken, is_clip=is_clip)
+        taken.update(map(_key, _written(target, is_clip=is_clip)))
         jobs.append(Job(source, target, is_clip))
     return jobs
 
 
-def _distinct_folders(source: Path, alike: Sequence[Path]) -> tuple[str, ...]:
-    """Return the folders of a source below the one that it has in common with the others."""
-    folders = [os.path.abspath(path.parent) for path in alike]
-    return Path(os.path.abspath(source.parent)).relative_to(os.path.commonpath(folders)).parts
+def _written(target: Path, *, is_clip: bool) -> list[Path]:
+    """Return the files that are written for a target."""
+    return [target, partial_path(target)] if is_clip else [target]
 
 
 def _target_kind(source: Path) -> tuple[str, bool]:
@@ -207,10 +204,11 @@ def _target_kind(source: Path) -> tuple[str, bool]:
     return source.suffix if is_clip or suffix in WRITABLE_SUFFIXES else ".png", is_clip
 
 
-def _free_target(target: Path, taken: set[str]) -> Path:
+def _free_target(target: Path, taken: set[str], *, is_clip: bool) -> Path:
     numbered = (target.with_name(f"{target.stem}-{number}{target.suffix}") for number in count(2))
-    free = (path for path in chain([target], numbered) if taken.isdisjoint({_key(path), _key(partial_path(path))}))
-    return next(free)
+    return next(
+        path for path in chain([target], numbered) if taken.isdisjoint(map(_key, _written(path, is_clip=is_clip)))
+    )
 
 
 def _key(path: Path) -> str:

@@ -200,7 +200,7 @@ class TestRefusals:
         [
             (("network.width=8",), "network.width=8 (it was 4)"),
             (("seed=4",), "seed=4 (it was 3)"),
-            (("style.size=33",), "another content of style.image, style.size=33 (it was 32)"),
+            (("style.size=33",), "style.size=33 (it was 32)"),
             (("style.image=photos/1.png",), "another content of style.image"),
             (("precision=bf16",), "precision=bf16 (it was fp32)"),
             (("loss.style_layers.relu1_2=0.5", "budget.clip=null"), None),

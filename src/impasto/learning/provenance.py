@@ -87,7 +87,7 @@ def gather_facts(config: TrainConfig, module: StyleModule, *, photos: PhotoDataM
     weights = (value.cpu().numpy().tobytes() for value in loss_network.state_dict().values())
     return {
         **lasting_options(config),
-        # The file's bytes: those of the scaled picture hang on the processor's rounding.
+        # The file's bytes: those of the scaled picture depend on the processor's rounding.
         "style.image": fingerprint([style_picture(config.style.image).read_bytes()]),
         "loss_network.weights": fingerprint(weights),
         "data.root": fingerprint(describe_photos(photos)),

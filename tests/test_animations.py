@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from impasto.painting import animations
 from impasto.painting.batch import paint_clips
 from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.painter import Look
@@ -246,6 +247,14 @@ def test_frames_that_stay_too_long_for_a_gif(capsys: pytest.CaptureFixture[str])
     assert not Path("a.gif").exists()
     assert stylize("a.webp") == 0
     assert read(Path("painted/a_zigzag.webp"))[1] == [700_000, 40]
+
+
+@pytest.mark.usefixtures("folder")
+def test_equal_frames_that_stay_too_long_together() -> None:
+    frame = Image.fromarray(picture(0, SIZE)).quantize(8)
+    with pytest.raises(ValueError, match=r"^expected frames that stay for at most 655 s, .* for 'a\.gif': write a"):
+        animations._write(Path("a.gif"), [frame, frame.copy()], [400_000, 400_000])
+    assert not Path("a.gif").exists()
 
 
 @pytest.mark.usefixtures("folder")

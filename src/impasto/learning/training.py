@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import torch
@@ -68,6 +69,9 @@ LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
 OPTIMIZERS = {OptimizerName.muon: Muon, OptimizerName.adam: torch.optim.Adam}
 LOG_EVERY = 10
 """Steps between two rows of TensorBoard's curves."""
+
+_TRIAL_SECONDS = 0.5
+"""How long a step is tried for, to know how long it takes."""
 
 SKIPPED = "skipped.txt"
 """Name of the list of photos that cannot be read, in a run folder."""
@@ -441,17 +445,20 @@ def seconds_of_steps(module: StyleModule, budget: BudgetConfig, precision: Preci
 
 
 def time_step(module: StyleModule, photos: int, size: int, precision: Precision) -> float:
-    """Return the seconds of a step on photos of ``size`` px, the second of two; a copy of the module takes them."""
+    """Return the median seconds of a step on photos of ``size`` px after the first; a copy of the module takes them.
+
+    One step may take half as much again as the next where other programs run: as many as fit in a moment are timed.
+    """
     module = copy.deepcopy(module)
     module.judge_to(module.device)
     optimizer = module.new_optimizer()
     batch = torch.rand(photos, 3, size, size, device=module.device)
-    seconds = 0.0
-    for _ in range(2):
+    times: list[float] = []
+    while len(times) < 2 or sum(times[1:]) < _TRIAL_SECONDS:
         began = time.perf_counter()
         take_step(module, optimizer, batch, precision).item()  # waits for the device
-        seconds = time.perf_counter() - began
-    return seconds
+        times.append(time.perf_counter() - began)
+    return median(times[1:])
 
 
 def take_step(module: StyleModule, optimizer: Optimizer, photos: Tensor, precision: Precision) -> Tensor:

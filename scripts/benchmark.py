@@ -53,6 +53,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from impasto.commands.words import status_of, whole_number
 from impasto.images import to_float
 from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.command import read_options
@@ -557,14 +558,17 @@ def fill_cache(folder: Path, loading: Loading, arguments: argparse.Namespace) ->
 
 
 def main() -> int:
-    """Print the figures asked for, and return the exit status."""
-    arguments = parse_arguments()
+    """Measure, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the figures asked for, and write the JSON."""
     report = {"train": report_train, "stylize": report_stylize, "photos": report_photos}[arguments.what]
     figures = report(arguments)
     if arguments.json is not None:
         facts = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "rounds": arguments.rounds}
         arguments.json.write_text(json.dumps(facts | figures, indent=2))
-    return 0
 
 
 def report_train(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -665,7 +669,7 @@ def begin_row(case: Case) -> str:
 
 def count_or_all(word: str) -> int | None:
     """Return a number of photos, or None for all of a batch."""
-    return None if word == "all" else int(word)
+    return None if word == "all" else whole_number(word)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -673,9 +677,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
     train, stylize, photos = (commands.add_parser(name) for name in ("train", "stylize", "photos"))
-    train.add_argument("--batch", type=int, nargs="+", default=[4])
-    train.add_argument("--size", type=int, nargs="+", default=[256], help="side of the photos in px")
-    train.add_argument("--width", type=int, nargs="+", default=[16], help="of our transformer; the plain one's is 32")
+    train.add_argument("--batch", type=whole_number, nargs="+", default=[4])
+    train.add_argument("--size", type=whole_number, nargs="+", default=[256], help="side of the photos in px")
+    train.add_argument(
+        "--width", type=whole_number, nargs="+", default=[16], help="of our transformer; the plain one's is 32"
+    )
     train.add_argument("--loss-network", nargs="+", default=["vgg16_slim"], choices=["vgg16_slim", "vgg16"])
     train.add_argument("--precision", nargs="+", default=["auto"], choices=[each.value for each in Precision])
     train.add_argument(
@@ -683,22 +689,28 @@ def parse_arguments() -> argparse.Namespace:
     )
     train.add_argument("--device", default="auto")
     train.add_argument("--alone", action="store_true", help="without the plain step")
-    stylize.add_argument("--picture", type=int, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))
-    stylize.add_argument("--width", type=int, nargs="+", default=[32, 16], help="of our network; the plain one's is 32")
+    stylize.add_argument("--picture", type=whole_number, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))
+    stylize.add_argument(
+        "--width", type=whole_number, nargs="+", default=[32, 16], help="of our network; the plain one's is 32"
+    )
     stylize.add_argument("--onnx", action="store_true", help="also as ONNX files: needs impasto[export]")
-    stylize.add_argument("--pictures", type=int, default=8, help="in the folder")
+    stylize.add_argument("--pictures", type=whole_number, default=8, help="in the folder")
     stylize.add_argument("--device", default="cpu", help="auto, cpu (default), cuda or mps")
-    stylize.add_argument("--threads", type=int, default=2, help="on a CPU")
+    stylize.add_argument("--threads", type=whole_number, default=2, help="on a CPU")
     photos.add_argument("--folder", type=Path, help="of photos (default: one is made)")
-    photos.add_argument("--count", type=int, default=118_287, help="files in the folder made (default: as COCO has)")
+    photos.add_argument(
+        "--count", type=whole_number, default=118_287, help="files in the folder made (default: as COCO has)"
+    )
     photos.add_argument("--cache", type=Path, metavar="DIR", help="also with decoded photos kept in this folder")
     photos.add_argument("--memory", type=int, default=1024, help="MiB for decoded photos, of each process")
     photos.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    photos.add_argument("--size", type=int, default=256, help="side of the crops in px")
-    photos.add_argument("--batch", type=int, default=4)
-    photos.add_argument("--crops", type=int, default=1000, help="counted in each round, with each number of workers")
+    photos.add_argument("--size", type=whole_number, default=256, help="side of the crops in px")
+    photos.add_argument("--batch", type=whole_number, default=4)
+    photos.add_argument(
+        "--crops", type=whole_number, default=1000, help="counted in each round, with each number of workers"
+    )
     for command in (train, stylize, photos):
-        command.add_argument("--rounds", type=int, default=7)
+        command.add_argument("--rounds", type=whole_number, default=7)
         command.add_argument("--json", type=Path, help="write every figure to this file")
     return parser.parse_args()
 

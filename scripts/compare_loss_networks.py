@@ -19,6 +19,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from tqdm import tqdm
 
+from impasto.commands.words import status_of, whole_number
 from impasto.images import find_images, read_image, read_pixels, resize, to_float
 from impasto.learning.features import SLIM_LAYERS, VGG_CHANNELS, LossNetwork, channels_of, load_loss_network
 from impasto.learning.losses import content_loss, gram_matrix, style_loss
@@ -69,13 +70,12 @@ def agreement(slim: Sequence[float], full: Sequence[float]) -> dict[str, float]:
 
 
 def main() -> int:
-    """Print the comparison and return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("styles", type=Path, nargs="+", help="style files or run folders")
-    parser.add_argument("--weights", type=Path, required=True, help="VGG-16 weights on the 0-255 scale")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
-    parser.add_argument("--count", type=int, default=6, help="photographs, spread over the folder")
-    arguments = parser.parse_args()
+    """Compare, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the comparison."""
     full_network = load_loss_network("vgg16", weights=arguments.weights).to(memory_format=torch.channels_last)
     networks = [load_loss_network(), full_network]
     files = find_images(arguments.photos)
@@ -92,7 +92,16 @@ def main() -> int:
         slim, full = ([compare_grams(each, target) for each in own] for own, target in zip(grams, targets, strict=True))
         report[f"style {path.stem}"] = agreement(slim, full)
     print(json.dumps(report, indent=2))
-    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's values."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("styles", type=Path, nargs="+", help="style files or run folders")
+    parser.add_argument("--weights", type=Path, required=True, help="VGG-16 weights on the 0-255 scale")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--count", type=whole_number, default=6, help="photographs, spread over the folder")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

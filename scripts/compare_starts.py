@@ -15,25 +15,23 @@ import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from statistics import median
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from impasto.cli import main as impasto
+from impasto.commands.words import status_of, whole_number
 from impasto.learning.command import read_options
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.training import choose_precision, make_module, seconds_of_steps, starting_weights
 from impasto.style_file import load_style
 from impasto.transformer import find_device
 from scripts.compare_with_optimization import digest
-from scripts.evaluate import UNCHANGED, judge, read_photos, status_of, summarise
+from scripts.evaluate import UNCHANGED, judge, read_photos, summarise
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 LINES = ("-", "--", ":", "-.")
-TIMED = 5
-"""Steps of each size that are timed."""
 
 Totals = dict[str, dict[int, float]]
 """The judge's total by start and steps."""
@@ -78,12 +76,11 @@ def marks(start: str, options: Sequence[str]) -> list[str]:
 
 
 def time_steps(options: Sequence[str]) -> float:
-    """Return the mean seconds of a step of the schedule, the median of several times."""
+    """Return the mean seconds of a step of the schedule."""
     config = read_options(options)
     module = make_module(config, torch.rand(1, 3, 256, 256)).to(find_device(config.device))
     precision = choose_precision(config, module)
-    times = [seconds_of_steps(module, config.budget, precision) for _ in range(TIMED)]
-    return median(times) / config.budget.steps
+    return seconds_of_steps(module, config.budget, precision) / config.budget.steps
 
 
 def train(run_dir: Path, style: str, *, start: str, steps: int, options: Sequence[str]) -> Path:
@@ -142,8 +139,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("options", nargs="*", help="options of train.py, for example data=folder data.root=DIR")
     parser.add_argument("--styles", nargs="+", default=styles, help=f"default: {' '.join(styles)}")
     parser.add_argument("--starts", nargs="+", default=starts, help=f"values of init; default: {' '.join(starts)}")
-    parser.add_argument("--steps", type=int, nargs="+", default=steps, help="default: 125 250 500")
-    parser.add_argument("--scratch-steps", type=int, nargs="+", default=scratch, help="default: 500 1000 2000")
+    parser.add_argument("--steps", type=whole_number, nargs="+", default=steps, help="default: 125 250 500")
+    parser.add_argument("--scratch-steps", type=whole_number, nargs="+", default=scratch, help="default: 500 1000 2000")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
     parser.add_argument("--count", type=int, default=16, help="photos to judge by (default: 16)")
     parser.add_argument("--loss-network", default="vgg16", help="the judge (default: vgg16)")

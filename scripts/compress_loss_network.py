@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from impasto.commands.words import seed, status_of, whole_number
 from impasto.files import written_whole
 from impasto.images import find_images, read_pixels, to_float
 from impasto.learning.features import (
@@ -475,13 +476,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--painters", type=Path, nargs="*", default=[], help="style files that make stylized images")
     parser.add_argument("--work", type=Path, default=Path("runs/vgg16_slim"), help="folder of the state and the log")
     parser.add_argument("--output", type=Path, default=SLIM_FILE)
-    parser.add_argument("--held-out", type=int, default=6, help="every n-th photo is kept for the figures")
-    parser.add_argument("--steps", type=int, default=1800)
-    parser.add_argument("--batch", type=int, default=5)
-    parser.add_argument("--size", type=int, default=240, help="side of the training crops in px")
+    parser.add_argument("--held-out", type=whole_number, default=6, help="every n-th photo is kept for the figures")
+    parser.add_argument("--steps", type=whole_number, default=1800)
+    parser.add_argument("--batch", type=whole_number, default=5)
+    parser.add_argument("--size", type=whole_number, default=240, help="side of the training crops in px")
     parser.add_argument("--rate", type=float, default=0.005, help="learning rate relative to the size of the weights")
-    parser.add_argument("--report-every", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report-every", type=whole_number, default=400)
+    parser.add_argument("--seed", type=seed, default=0)
     return parser.parse_args(argv)
 
 
@@ -491,8 +492,12 @@ def read_folder(folder: Path) -> list[Tensor]:
 
 
 def main() -> int:
-    """Make the network, print its figures, and return the exit status."""
-    arguments = parse_arguments()
+    """Make the network, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the network and print its figures."""
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
     teacher = load_loss_network("vgg16", weights=arguments.weights).to(memory_format=torch.channels_last)
@@ -510,7 +515,6 @@ def main() -> int:
     figures = report(fit, teacher, held_out)
     write_network(calibrated(fit), arguments.output, figures=figures)
     log(arguments.work, {**figures, "minutes": round((time.monotonic() - began) / 60, 1)})
-    return 0
 
 
 def start(teacher: LossNetwork, crops: Crops, *, arguments: argparse.Namespace) -> Fit:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from impasto.commands.words import one_line
+from impasto.commands.words import status_of, whole_number
 from impasto.images import find_images, read_image, read_pixels, resize, to_float
 from impasto.learning.config import BUILTIN, read_preset, style_picture
 from impasto.learning.features import LossNetwork, load_loss_network
@@ -53,16 +53,6 @@ class Row:
 def main() -> int:
     """Judge, and return the exit status."""
     return status_of(lambda: run(parse_arguments()))
-
-
-def status_of(work: Callable[[], None]) -> int:
-    """Do it and return the exit status of a program; bad input is one line."""
-    try:
-        work()
-    except (ValueError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    return 0
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -217,7 +207,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("styles", type=Path, nargs="+", help="style files, checkpoints or run folders")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
     parser.add_argument("--count", type=int, default=16, help="photos, spread over the folder; 0: all (default: 16)")
-    parser.add_argument("--size", type=int, default=256, help="side of the photos' centres in px (default: 256)")
+    parser.add_argument(
+        "--size", type=whole_number, default=256, help="side of the photos' centres in px (default: 256)"
+    )
     parser.add_argument("--picture", type=Path, help="style picture, where it is none that comes with impasto")
     parser.add_argument("--versus", type=Path, help="a second style file to set beside each")
     parser.add_argument("--loss-network", default="vgg16", help="vgg16 (default), vgg19 or vgg16_slim")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from impasto.commands.words import status_of
 from impasto.images import contact_sheet, read_image, resize, write_image
 from impasto.learning.config import BUILTIN, style_picture
 from impasto.learning.photos import sample_photos
@@ -88,10 +89,12 @@ def make_frames(photo: Tensor) -> Tensor:
 
 
 def main() -> int:
-    """Make the figures and return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--to", type=Path, default=Path("docs"))
-    arguments = parser.parse_args()
+    """Make the figures, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the figures."""
     _, held_out = sample_photos()
     photos = [resize(read_image(path), short_side=400) for path in held_out]
     write_image(arguments.to / "hero.jpg", make_hero(photos[0]), quality=88)
@@ -99,7 +102,13 @@ def main() -> int:
     write_image(arguments.to / "looks.jpg", make_looks(photos[1]), quality=85)
     write_image(arguments.to / "frames.jpg", make_frames(photos[0]), quality=85)
     write_image(arguments.to / "large.jpg", make_large(photos[1]), quality=85)
-    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's values."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", type=Path, default=Path("docs"))
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ one before moved to its place; that of the photo itself is noise and resampling.
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
+from impasto.commands.words import status_of, whole_number
 from impasto.painting.smoothing import Smoother
 from impasto.painting.stylizer import Stylizer
 
@@ -70,12 +72,13 @@ def sharpness(frames: Sequence[Frame]) -> float:
     return float(np.mean([np.abs(cv2.Laplacian(one, cv2.CV_32F)) for one in gray]))
 
 
-def main() -> None:
+def main() -> int:
+    """Measure, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
+
+
+def run(arguments: argparse.Namespace) -> None:
     """Print a line for each style and movement."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("styles", nargs="+", metavar="STYLE")
-    parser.add_argument("--frames", type=int, default=12)
-    arguments = parser.parse_args()
     print("style            camera  photo  painted  smoothed  ratio  sharpness kept")
     photo: Frame = skimage.data.astronaut()  # type: ignore[no-untyped-call]
     for name in arguments.styles:
@@ -94,5 +97,13 @@ def main() -> None:
             print(f"{name:15}  {move:6}  {figures}")
 
 
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's values."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("styles", nargs="+", metavar="STYLE")
+    parser.add_argument("--frames", type=whole_number, default=12)
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

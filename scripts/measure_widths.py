@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from impasto.commands.words import status_of, whole_number
 from impasto.learning.features import LossNetwork, load_loss_network
 from scripts.compress_loss_network import centre_crops, measure_moments, read_folder
 
@@ -23,10 +24,14 @@ FRACTIONS = (0.375, 0.5, 0.75)
 """Of a layer's channels."""
 
 
-@torch.no_grad()
 def main() -> int:
-    """Print the table and return the exit status."""
-    arguments = parse_arguments()
+    """Measure, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
+
+
+@torch.no_grad()
+def run(arguments: argparse.Namespace) -> None:
+    """Print the table."""
     network = load_loss_network("vgg16", weights=arguments.weights).to(memory_format=torch.channels_last)
     network.check_layers([arguments.at])
     images = centre_crops(read_folder(arguments.photos)[:: arguments.every], 256)
@@ -39,7 +44,6 @@ def main() -> int:
         projections = [keep(components, part) for part in FRACTIONS]
         got = (forward(network, images, arguments.at, projected=(name, matrix)) for matrix in projections)
         print(f"| {name} | " + " | ".join(f"{F.mse_loss(x, expected) / variance:.3f}" for x in got) + " |", flush=True)
-    return 0
 
 
 def layers_read(network: LossNetwork, last: str) -> list[str]:
@@ -79,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="VGG-16 weights on the 0-255 scale")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
-    parser.add_argument("--every", type=int, default=12, help="take every n-th photo")
+    parser.add_argument("--every", type=whole_number, default=12, help="take every n-th photo")
     parser.add_argument("--at", default="relu4_3", help="layer at which the loss is measured")
     return parser.parse_args()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from impasto.commands.words import status_of
 from impasto.learning.config import BUILTIN, style_picture
 from impasto.style_file import SHIPPED, load_style, save_style
 
@@ -31,13 +32,22 @@ def ship(run: Path) -> Path:
 
 
 def main() -> int:
-    """Ship every run named and return the exit status."""
+    """Ship, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Ship every run named."""
+    SHIPPED.mkdir(exist_ok=True)
+    for path in arguments.runs:
+        print(ship(path))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders or style files")
-    SHIPPED.mkdir(exist_ok=True)
-    for run in parser.parse_args().runs:
-        print(ship(run))
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 from tqdm import tqdm
 
+from impasto.commands.words import seed, status_of, whole_number
 from impasto.files import written_whole
 from impasto.images import find_images, read_image, resize
 from impasto.learning.allocator import keep_freed_memory
@@ -51,8 +52,12 @@ SAVE_EVERY = 100
 
 
 def main() -> int:
-    """Train, write the weights, and return the exit status."""
-    arguments = parse_arguments()
+    """Train, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train and write the weights."""
     keep_freed_memory()
     arguments.work.mkdir(parents=True, exist_ok=True)
     config, device = read_config(arguments), find_device(arguments.device)
@@ -72,7 +77,6 @@ def main() -> int:
             save_state(arguments, lessons, optimizer, step=step + 1, loss=loss)
     output = arguments.output if arguments.output is not None else base_weights(arguments.width)
     save_style(output, mean_of(lessons), metadata=describe(arguments), dtype=torch.float16)
-    return 0
 
 
 def read_config(arguments: argparse.Namespace) -> TrainConfig:
@@ -243,10 +247,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("options", nargs="*", help="options of train.py, for example data=folder data.root=DIR")
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders of further style pictures")
     parser.add_argument("--leave-out", nargs="*", default=[], help="built-in styles to measure with afterwards")
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--styles", type=int, default=33)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--width", type=whole_number, default=16)
+    parser.add_argument("--styles", type=whole_number, default=33)
+    parser.add_argument("--steps", type=whole_number, default=6000)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--work", type=Path, default=Path("runs/base"), help="folder of the state and the log")
     parser.add_argument("--output", type=Path, help="default: the package's own base weights of that width")

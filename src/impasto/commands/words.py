@@ -2,7 +2,8 @@
 
 import argparse
 import difflib
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from impasto.files import NO_SPACE
@@ -29,6 +30,19 @@ def advice(word: str, known: Iterable[str], *, otherwise: str = "check the path"
     """Return the end of an error about a word that none of the known ones is: the closest of them, if any is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else otherwise
+
+
+def status_of(work: Callable[[], None]) -> int:
+    """Do the work of a program and return its exit status; bad input and Ctrl-C are one line."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def one_line(error: Exception) -> str:

@@ -4,8 +4,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import hydra
@@ -56,11 +56,24 @@ def main(argv: Sequence[str]) -> int:
     sys.argv = [sys.argv[0], *(_quote(word) for word in sorted(argv, key=_is_option))]
     errors: list[ValueError | TypeError | OSError] = []
     try:
-        hydra.main(version_base="1.3", config_path="pkg://impasto.configs", config_name="train")(
-            lambda raw: _run_job(raw, errors, words=argv)
-        )()
+        with _explained():
+            hydra.main(version_base="1.3", config_path="pkg://impasto.configs", config_name="train")(
+                lambda raw: _run_job(raw, errors, words=argv)
+            )()
     except _Stopped as stopped:
         return stopped.status
+    if len(errors) > 1:
+        raise ValueError(f"{len(errors)} styles were not trained: {'; '.join(map(str, errors))}")
+    if errors:
+        raise errors[0]
+    return 0
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raise ConfigError, a line that says what to do, for what Hydra and its parsers raise."""
+    try:
+        yield
     except MissingConfigException as error:
         raise ConfigError(_explain_missing(error)) from error
     except (YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -71,11 +84,6 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"could not read the option {error.override!r}: write NAME=VALUE, without spaces") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error)) from error
-    if len(errors) > 1:
-        raise ValueError(f"{len(errors)} styles were not trained: {'; '.join(map(str, errors))}")
-    if errors:
-        raise errors[0]
-    return 0
 
 
 class _Stopped(BaseException):
@@ -119,7 +127,7 @@ def _begin(command: str) -> list[str]:
 
 def read_options(words: Sequence[str]) -> TrainConfig:
     """Return the checked options that ``train.py`` would have by these words; raises ConfigError as it would."""
-    with initialize_config_module("impasto.configs", version_base="1.3"):
+    with _explained(), initialize_config_module("impasto.configs", version_base="1.3"):
         config = to_config(compose("train", list(words)))
     validate(config)
     return config

@@ -1,0 +1,62 @@
+"""Every program in scripts/ answers bad input with one line and exit status 2."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+NO_WEIGHTS = ["--weights", "nowhere.pth", "--photos", "nowhere"]
+
+CASES = [
+    ("benchmark", ["photos", "--folder", "nowhere"], "expected a folder of images, found none at 'nowhere'"),
+    ("compare_loss_networks", ["mosaic", *NO_WEIGHTS], "expected the weights of a loss network at 'nowhere.pth'"),
+    ("compress_loss_network", NO_WEIGHTS, "expected the weights of a loss network at 'nowhere.pth'"),
+    ("measure_widths", NO_WEIGHTS, "expected the weights of a loss network at 'nowhere.pth'"),
+    ("measure_flicker", ["mosiac"], "did you mean 'mosaic'?"),
+    ("ship_styles", ["nowhere"], "found nothing at 'nowhere'"),
+    ("train_base", ["budget.stepps=3"], "did you mean 'budget.steps'?"),
+    ("make_figures", ["--to", "/dev/null/docs"], "Not a directory: '/dev/null/docs'"),
+]
+
+
+@pytest.mark.parametrize(("name", "words", "message"), CASES, ids=[name for name, _, _ in CASES])
+def test_bad_input_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    name: str,
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    work = ["--work", "work"] if name in {"compress_loss_network", "train_base"} else []
+    monkeypatch.setattr("sys.argv", [name, *words, *work])
+    assert importlib.import_module(f"scripts.{name}").main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "words", [["train", "--batch", "0"], ["stylize", "--pictures", "-1"], ["photos", "--size", "x"]]
+)
+def test_a_number_that_is_none_is_refused(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmark", *words])
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module("scripts.benchmark").main()
+    assert stop.value.code == 2
+    assert "expected a whole number of 1 or more" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(path: Path) -> Path:
+        raise KeyboardInterrupt
+
+    ship_styles = importlib.import_module("scripts.ship_styles")
+    monkeypatch.setattr(ship_styles, "ship", stop)
+    monkeypatch.setattr("sys.argv", ["ship_styles", "mosaic"])
+    assert ship_styles.main() == 130
+    assert capsys.readouterr().err == "interrupted\n"

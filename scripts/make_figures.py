@@ -5,7 +5,7 @@
 ``hero.jpg`` shows a photo, the style picture and the result; ``gallery.jpg`` every style on two photos that no training
 has seen; ``looks.jpg`` one painting at several strengths, with the photo's colours, and with larger strokes;
 ``large.jpg`` a painting of 6,000 x 4,000 px as a whole and a part of it; ``frames.jpg`` two frames of a clip,
-and below them the same two painted with --smooth.
+the same two painted one by one, and painted with --smooth.
 """
 
 import argparse

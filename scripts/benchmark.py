@@ -59,10 +59,10 @@ from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.command import read_options
 from impasto.learning.config import Precision, TrainConfig
 from impasto.learning.features import PRETRAINED, VGG_CHANNELS, LossNetwork, load_loss_network
-from impasto.learning.memory import is_out_of_memory
 from impasto.learning.module import StyleModule
 from impasto.learning.photos import PhotoDataModule, sample_photos
 from impasto.learning.training import choose_precision, make_loss, take_step
+from impasto.memory import is_out_of_memory
 from impasto.painting.batch import paint_all
 from impasto.painting.outputs import plan_jobs
 from impasto.painting.painter import Look

@@ -50,7 +50,7 @@ MAY_SEE = {
     "learning.run_folder": {"files", "style_file", "learning.module", "learning.snapshot"},
     "learning.provenance": HALL | {f"learning.{room}" for room in ("config", "module", "photos", "run_folder")},
     "learning.memory": {"memory", "learning.module"},
-    "learning.stopping": {"photo_folder", "learning.memory"},
+    "learning.stopping": {"memory", "photo_folder"},
     "learning.config": set[str](),
     "learning.optimization": {"images", "learning.features", "learning.losses"},
     "learning.inspection": {"files", "images", "learning.features", "learning.losses", "learning.optimization"},
@@ -79,6 +79,7 @@ MAY_SEE = {
     "painting.batch": {
         *(
             "images",
+            "memory",
             "painting.animations",
             "painting.outputs",
             "painting.pictures",
@@ -92,8 +93,8 @@ MAY_SEE = {
     "commands.words": {"files"},
     "commands.stopping": set[str](),
     "commands.judging": {
-        *("commands.words", "images", "transformer"),
-        *("learning.allocator", "learning.features", "learning.memory"),
+        *("commands.words", "images", "memory", "transformer"),
+        *("learning.allocator", "learning.features"),
     },
     "commands.record": {"commands.stopping", "files", "images", "learning.optimization", "painting.blending"},
     "commands.optimize": ROOMS.keys() - {"cli"},

@@ -11,12 +11,15 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 import impasto
 from impasto.cli import main
+from impasto.painting import batch
+from impasto.painting.painter import Painter
 from impasto.painting.pictures import read_picture
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +147,38 @@ class TestStylize:
             "error: 2 of 5 pictures could not be painted; the others are done",
         ]
 
+    @pytest.mark.parametrize("place", ["read_picture", "write_picture", "paint"])
+    @pytest.mark.parametrize(
+        "lack",
+        [MemoryError("Unable to allocate 275. MiB"), cv2.error("(-4:Insufficient memory) Failed to allocate 9 bytes")],
+    )
+    def test_one_that_does_not_fit_the_memory_is_named_and_passed_over(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        *,
+        place: str,
+        lack: Any,
+    ) -> None:
+        for name in ("a.png", "b.png", "c.png"):
+            noise(folder / name)
+        names = iter(("a.png", "b.png", "c.png"))
+        where = Painter if place == "paint" else batch
+        work = getattr(where, place)
+
+        def fail(*arguments: Any, **options: Any) -> Any:
+            if next(names) == "b.png":
+                raise lack
+            return work(*arguments, **options)
+
+        monkeypatch.setattr(where, place, fail)
+        assert stylize("a.png", "b.png", "c.png") == 1
+        printed = capsys.readouterr()
+        assert printed.out.splitlines() == [f"painted/{name}_zigzag.png" for name in ("a", "c")]
+        told = "error: expected an image that fits the memory, got a larger one in 'b.png': make it smaller"
+        assert printed.err.splitlines()[0] == told
+
     def test_one_that_may_not_be_reached_is_named_and_passed_over(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -218,6 +253,16 @@ class TestStylize:
             assert printed.out.splitlines() == expected
             assert printed.err == f"skipped {2 - len(expected)} of 2 pictures that are painted already\n"
         assert Path("painted/a_zigzag.png").stat().st_mtime_ns == before
+
+    def test_a_broken_one_of_several_is_so_again_with_resume(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        noise(folder / "a.png")
+        Path("b.png").touch()
+        for words in ([], ["--resume"]):
+            assert stylize("a.png", "b.png", *words) == 1
+            told = "error: 1 of 2 pictures could not be painted; the others are done"
+            assert capsys.readouterr().err.splitlines()[-1] == told
 
     def test_what_the_camera_noted_is_kept_or_stripped(self, folder: Path) -> None:
         exif = Image.Exif()

@@ -1,5 +1,6 @@
 """Every kind of picture file becomes the image that a viewer shows, and comes out whole."""
 
+import errno
 import os
 import re
 import resource
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import PIL
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from torch import Tensor
@@ -232,6 +234,12 @@ class TestBrokenFiles:
         message = f"expected a whole image file, got a damaged one in {str(path)!r}: copy it again"
         self.expect(path, ImageFileError, message)
 
+    def test_a_tiff_of_a_kind_that_is_not_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.tif"
+        tifffile.imwrite(path, np.zeros((4, 4, 3), np.float16), photometric="rgb")
+        advice = "there are kinds of TIFF that cannot be read, as those of floats in colour: save it as a PNG"
+        self.expect(path, ImageFileError, f"expected an image file, got something else in {str(path)!r}: {advice}")
+
     def test_a_decompression_bomb(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = save(tmp_path / "a.png", Image.new("L", (60, 60)))
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # restored afterwards
@@ -342,11 +350,14 @@ class TestWrite:
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             write_image(path, torch.rand(1, 3, 8, 8))
 
-    def test_an_image_the_format_cannot_hold(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.webp"
-        message = f"expected an image that WEBP can hold, got 16384 x 1 px for {str(path)!r}: write a .png instead"
+    @pytest.mark.parametrize(
+        ("suffix", "name", "width"), [(".webp", "WEBP", 16384), (".avif", "AVIF", 70000), (".tga", "TGA", 70000)]
+    )
+    def test_an_image_the_format_cannot_hold(self, tmp_path: Path, suffix: str, name: str, width: int) -> None:
+        path = tmp_path / f"a{suffix}"
+        message = f"expected an image that {name} can hold, got {width} x 1 px for {str(path)!r}: write a .png instead"
         with pytest.raises(ImageFileError, match=f"^{re.escape(message)}$"):
-            write_image(path, torch.rand(1, 3, 1, 16384))
+            write_image(path, torch.rand(1, 3, 1, width))
         assert os.listdir(tmp_path) == []
 
     def test_a_full_disk_leaves_the_earlier_picture(self, tmp_path: Path) -> None:
@@ -385,6 +396,24 @@ class TestFindImages:
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).touch()
         assert find_images(tmp_path) == [tmp_path / name for name in ("a/b.webp", "a/z.png", "b.JPG")]
+
+    def test_a_folder_that_may_not_be_read_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for name in ("mine/a.png", "theirs/b.png"):
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).touch()
+        scandir = os.scandir
+
+        def refuse(folder: str) -> Any:
+            if os.path.basename(folder) == "theirs":  # root may enter any
+                raise PermissionError(errno.EACCES, "Permission denied", folder)
+            return scandir(folder)
+
+        monkeypatch.setattr("os.scandir", refuse)
+        assert find_images(tmp_path) == [tmp_path / "mine/a.png"]
+        told = f"passed over a folder that cannot be read: Permission denied: {str(tmp_path / 'theirs')!r}"
+        assert [record.getMessage() for record in caplog.records] == [told]
 
     def test_a_linked_folder_is_followed_and_a_loop_ends(self, tmp_path: Path) -> None:
         (tmp_path / "elsewhere").mkdir()

@@ -11,8 +11,9 @@ from PIL import Image
 
 from impasto.cli import main
 from impasto.learning import memory as room
-from impasto.learning.memory import check_memory, is_out_of_memory
+from impasto.learning.memory import check_memory
 from impasto.learning.training import describe_lack
+from impasto.memory import is_out_of_memory
 from tests.test_config import compose_config
 from tests.test_module import make_module
 

@@ -5,6 +5,7 @@ alone needs, 16 bits and EXIF that is kept, is in ``painting/pictures.py``.
 """
 
 import io
+import logging
 import os
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -26,6 +27,8 @@ with suppress(ImportError):  # the extra impasto[heic]
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+_log = logging.getLogger(__name__)
 
 _KNOWN = Image.registered_extensions()  # suffix to format; AVIF and others are missing from some builds of Pillow
 _WRITTEN = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
@@ -143,7 +146,7 @@ def encode(path: Path, picture: Image.Image, *, quality: int, **options: object)
             # Without its number: given that, Pillow's encoders write past Python and lose the reason of an error.
             methods = {name: getattr(file, name) for name in ("read", "write", "seek", "tell", "flush")}
             picture.save(cast(IO[bytes], SimpleNamespace(**methods)), format=file_format, **options)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, OverflowError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise unfit(path, f"{picture.width} x {picture.height} px") from error
@@ -200,7 +203,8 @@ def is_animated(path: Path) -> bool:
 def find_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Return the paths of all images in the folder and its subfolders, sorted; hidden files and folders are skipped.
 
-    Linked folders are followed, each real folder once. ``suffixes``, in lower case, say what counts as an image.
+    Linked folders are followed, each real folder once, and one that may not be read is named in a warning.
+    ``suffixes``, in lower case, say what counts as an image.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -209,13 +213,17 @@ def find_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> lis
         raise FileNotFoundError(f"expected a folder of images, found none at {str(folder)!r}: check the path")
     found: list[Path] = []
     seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=_warn_of, followlinks=True):
         real = os.path.realpath(parent)
         # A link may lead back up: what was seen already is not entered again.
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent, name) for name in names if real not in seen and _is_named(name, suffixes)]
         seen.add(real)
     return sorted(found)
+
+
+def _warn_of(error: OSError) -> None:
+    _log.warning("passed over a folder that cannot be read: %s: %r", error.strerror, error.filename)
 
 
 def contact_sheet(rows: Sequence[Sequence["Tensor"]], *, height: int = 256) -> "Tensor":
@@ -315,7 +323,10 @@ def _check_layout(file: Image.Image, path: Path) -> None:
 
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        advice = "pip install 'impasto[heic]'" if path.suffix.lower() in _HEIC else "give a JPEG, PNG, WebP or TIFF"
+        suffix = path.suffix.lower()
+        advice = "pip install 'impasto[heic]'" if suffix in _HEIC else "give a JPEG, PNG, WebP or TIFF"
+        if suffix in {".tif", ".tiff"}:
+            advice = "there are kinds of TIFF that cannot be read, as those of floats in colour: save it as a PNG"
         return f"expected an image file, got something else in {str(path)!r}: {advice}"
     if isinstance(error, Image.DecompressionBombError):
         return (

@@ -1,10 +1,18 @@
-"""How much memory is left, of the machine and of the container that the program may run in."""
+"""How much memory is left, of the machine and of the container the program may run in; and errors of too little."""
 
 from pathlib import Path
 
 import psutil
 
 _CONTAINER = Path("/sys/fs/cgroup")  # of Linux, control groups of version 2
+_WORDS = (
+    "DefaultCPUAllocator",
+    "CUDA out of memory",
+    "MPS backend out of memory",
+    "std::bad_alloc",
+    "Insufficient memory",
+)
+"""Of errors of torch and OpenCV that have no type of their own, or one that only torch knows."""
 
 
 def free_memory() -> int:
@@ -17,3 +25,9 @@ def free_memory() -> int:
         return min(free, max(0, limit - used + given_back))
     except (OSError, ValueError, KeyError):  # no container, or one without a limit: "max"
         return free
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory was asked for in vain, on whatever device."""
+    is_of_library = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
+    return isinstance(error, MemoryError) or (is_of_library and any(words in str(error) for words in _WORDS))

@@ -31,7 +31,7 @@ def with_memory(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
         try:
             return run(arguments)
         except (MemoryError, RuntimeError) as error:
-            from impasto.learning.memory import is_out_of_memory
+            from impasto.memory import is_out_of_memory
 
             if not is_out_of_memory(error):
                 raise

@@ -112,16 +112,15 @@ def run(arguments: argparse.Namespace) -> int:
     painter = _load(Path(arguments.model), device=arguments.device)
     if arguments.camera is not None:
         return _show(arguments, painter, look)
-    jobs = plan_jobs(arguments.photos, output=arguments.output, style_name=painter.name)
-    if arguments.resume:
-        jobs = _without_done(jobs)
+    planned = plan_jobs(arguments.photos, output=arguments.output, style_name=painter.name)
+    jobs = _without_done(planned) if arguments.resume else planned
     options = ClipOptions(arguments.quality, arguments.strip, arguments.resume, arguments.smooth)
     pictures = [job for job in jobs if not job.is_clip]
     clips = [job for job in jobs if job.is_clip]
     with signals_as_interrupts(), _FrameBar(len(jobs)) as bar:
         painted = paint_all(painter, pictures, look=look, quality=options.quality, strip=options.strip)
         filmed = paint_clips(painter, clips, look=look, options=options, progress=bar.show, warn=_warn)
-        return _report(chain(painted, filmed), count=len(jobs))
+        return _report(chain(painted, filmed), count=len(planned), done=len(planned) - len(jobs))
 
 
 def _show(arguments: argparse.Namespace, painter: "Painter", look: "Look") -> int:
@@ -188,13 +187,13 @@ def _without_done(jobs: Sequence["Job"]) -> list["Job"]:
     return left
 
 
-def _report(outcomes: Iterable[tuple["Job", Exception | None]], *, count: int) -> int:
-    """Print each result's path or error, and return the exit status."""
+def _report(outcomes: Iterable[tuple["Job", Exception | None]], *, count: int, done: int) -> int:
+    """Print each result's path or error and return the exit status; of the pictures ``done`` were painted before."""
     from tqdm import tqdm
 
     failed = 0
     # None: no bar where nobody looks.
-    for job, error in tqdm(outcomes, total=count, unit="picture", disable=None if count > 1 else True):
+    for job, error in tqdm(outcomes, initial=done, total=count, unit="picture", disable=None if count > 1 else True):
         if error is None:
             tqdm.write(str(job.target))
         elif count == 1:

@@ -1,4 +1,4 @@
-"""Too little memory for a step: seen beforehand where that is certain, and told apart from other errors where not."""
+"""Too little memory for a step, seen beforehand where that is certain."""
 
 from typing import TYPE_CHECKING
 
@@ -16,16 +16,6 @@ _SIZES = (64, 128)
 
 _CERTAIN = 0.9
 """Of what is counted: paddings weigh more in small photos than in large ones."""
-
-_WORDS = ("DefaultCPUAllocator", "MPS backend out of memory", "std::bad_alloc")
-"""Of errors that have no type of their own."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory was asked for in vain, on whatever device."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
 
 
 def check_memory(module: "StyleModule", *, photos: int, size: int, bf16: bool) -> None:

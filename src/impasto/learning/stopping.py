@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from impasto.learning.memory import is_out_of_memory
+from impasto.memory import is_out_of_memory
 from impasto.photo_folder import PhotoError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

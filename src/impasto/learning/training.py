@@ -42,7 +42,7 @@ from impasto.learning.config import (
 from impasto.learning.faults import GuardNumbers
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.losses import PerceptualLoss, gram_matrix
-from impasto.learning.memory import check_memory, is_out_of_memory
+from impasto.learning.memory import check_memory
 from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
 from impasto.learning.photos import PhotoDataModule
@@ -58,6 +58,7 @@ from impasto.learning.run_folder import (
 )
 from impasto.learning.snapshot import count_steps_from
 from impasto.learning.stopping import Stopped, Stops, fit
+from impasto.memory import is_out_of_memory
 from impasto.photo_folder import write_list
 from impasto.style_file import SHIPPED, load_style, save_style
 from impasto.transformer import TransformerNet, count_parameters, find_device

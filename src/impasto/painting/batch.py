@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from impasto.images import ANIMATED_SUFFIXES
+from impasto.memory import is_out_of_memory
 from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Picture, read_picture, write_picture
@@ -64,12 +65,14 @@ class _Pictures:
 def _attempt(painter: Painter, job: Job, pictures: _Pictures, *, look: Look) -> Picture | Exception:
     try:
         picture = pictures.take()
-    except _ONE_PICTURES as error:
-        return error
+    except Exception as error:
+        return _if_one_pictures(error, job)
     try:
         return Picture(painter.paint(picture.pixels, look), picture.alpha, picture.exif)
     except ValueError as error:
         return ValueError(f"{error} ({str(job.source)!r})")
+    except Exception as error:
+        return _if_one_pictures(error, job)
 
 
 def _write(job: Job, painted: Picture | Exception, *, quality: int, strip: bool) -> None:
@@ -81,15 +84,19 @@ def _write(job: Job, painted: Picture | Exception, *, quality: int, strip: bool)
 def _outcome(job: Job, written: Future[None]) -> tuple[Job, Exception | None]:
     try:
         written.result()
-    except (*_ONE_PICTURES, OSError) as error:
-        if _ends_all(error):
-            raise
-        return job, error
+    except Exception as error:
+        return job, _if_one_pictures(error, job)
     return job, None
 
 
-def _ends_all(error: Exception) -> bool:
-    return not isinstance(error, _ONE_PICTURES) and getattr(error, "errno", None) != errno.ENAMETOOLONG
+def _if_one_pictures(error: Exception, job: Job) -> Exception:
+    """Return an error that leaves hope for the other pictures; raise any other."""
+    if is_out_of_memory(error):
+        source = str(job.source)
+        return ValueError(f"expected an image that fits the memory, got a larger one in {source!r}: make it smaller")
+    if isinstance(error, _ONE_PICTURES) or getattr(error, "errno", None) == errno.ENAMETOOLONG:
+        return error
+    raise error
 
 
 def paint_clips(
@@ -115,10 +122,8 @@ def paint_clips(
                 paint_animation(painter, job, look, options, progress=tell)
             else:
                 _paint_video(painter, job, look, options, progress=tell, warn=warn)
-        except (*_ONE_PICTURES, OSError) as error:
-            if _ends_all(error):
-                raise
-            yield job, error
+        except Exception as error:
+            yield job, _if_one_pictures(error, job)
         else:
             yield job, None
 

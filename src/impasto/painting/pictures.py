@@ -87,7 +87,13 @@ def read_picture(path: Path) -> Picture:
 
 
 def from_pillow(image: Image.Image, *, deep: Pixels | None = None) -> Picture:
-    """Return the picture of an image that stands upright; ``deep`` has its values of 16 bits (H, W, 3 or 4)."""
+    """Return the picture of an image that stands upright; ``deep`` has its values of 16 bits (H, W, 3 or 4).
+
+    Raises:
+        ValueError: it has no pixel.
+    """
+    if 0 in image.size:
+        raise ValueError(f"expected an image of 1 px or more, got {image.width} x {image.height} px")
     dtype = np.uint8 if deep is None else np.uint16
     pixels = np.empty((image.height, image.width, 3), dtype)
     alpha = np.empty((image.height, image.width), dtype) if find_alpha(image.crop((0, 0, 1, 1))) is not None else None
@@ -143,7 +149,7 @@ def write_picture(path: Path, picture: Picture, *, quality: int = 95) -> None:
             temporary.write_bytes(data)
         return
     options: dict[str, object] = {"icc_profile": _SRGB}
-    if picture.exif is not None and len(picture.exif) < _LONGEST_EXIF:
+    if picture.exif is not None and (file_format != "JPEG" or len(picture.exif) < _LONGEST_EXIF):
         options["exif"] = picture.exif if file_format != "TIFF" else _load_notes(picture.exif)
     if picture.alpha is not None and file_format in _WITHOUT_ALPHA:
         picture = Picture(_on_white(picture.pixels, picture.alpha))

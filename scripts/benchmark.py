@@ -53,7 +53,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from impasto.commands.words import status_of, whole_number
+from impasto.commands.words import natural_number, status_of, whole_number
 from impasto.images import to_float
 from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.command import read_options
@@ -702,8 +702,8 @@ def parse_arguments() -> argparse.Namespace:
         "--count", type=whole_number, default=118_287, help="files in the folder made (default: as COCO has)"
     )
     photos.add_argument("--cache", type=Path, metavar="DIR", help="also with decoded photos kept in this folder")
-    photos.add_argument("--memory", type=int, default=1024, help="MiB for decoded photos, of each process")
-    photos.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    photos.add_argument("--memory", type=natural_number, default=1024, help="MiB for decoded photos, of each process")
+    photos.add_argument("--workers", type=natural_number, nargs="+", default=[0, 1, 2])
     photos.add_argument("--size", type=whole_number, default=256, help="side of the crops in px")
     photos.add_argument("--batch", type=whole_number, default=4)
     photos.add_argument(

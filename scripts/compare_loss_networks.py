@@ -1,6 +1,6 @@
 """Compares how ``vgg16_slim`` and the full VGG-16 judge stylized images.
 
-    python scripts/compare_loss_networks.py --weights vgg16_features.pth --photos PHOTOS runs/*
+    python -m scripts.compare_loss_networks --weights vgg16_features.pth --photos PHOTOS runs/*
 
 Every style file paints the photos, at full strength and blended with the photo. For content, and for the style loss
 against each built-in picture, both on the scale of ``loss=paper``, it prints Spearman's rank correlation between the
@@ -20,11 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from impasto.commands.words import status_of, whole_number
-from impasto.images import find_images, read_image, read_pixels, resize, to_float
+from impasto.images import find_images, read_image, resize
 from impasto.learning.features import SLIM_LAYERS, VGG_CHANNELS, LossNetwork, channels_of, load_loss_network
 from impasto.learning.losses import content_loss, gram_matrix, style_loss
-from impasto.learning.photos import centre_crop
 from impasto.style_file import load_style
+from scripts.evaluate import read_photos
 
 STRENGTHS = (0.4, 0.7, 1.0)
 STYLE_SIZE = 384
@@ -78,10 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Print the comparison."""
     full_network = load_loss_network("vgg16", weights=arguments.weights).to(memory_format=torch.channels_last)
     networks = [load_loss_network(), full_network]
-    files = find_images(arguments.photos)
-    count = min(arguments.count, len(files))
-    chosen = [files[index * len(files) // count] for index in range(count)]
-    photos = to_float(torch.stack([centre_crop(read_pixels(path, at_least=256), 256) for path in chosen]))
+    photos = torch.cat(list(read_photos(arguments.photos, count=arguments.count, size=256).values()))
     before, after = paint(photos, arguments.styles)
     slim, full = (content_losses(network, before, after) for network in networks)
     report = {"images": {"count": len(after)}, "content": agreement(slim, full)}

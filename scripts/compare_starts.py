@@ -13,7 +13,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import product
+from importlib.util import find_spec
+from itertools import cycle, product
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from impasto.cli import main as impasto
-from impasto.commands.words import status_of, whole_number
+from impasto.commands.words import natural_number, status_of, whole_number
 from impasto.learning.command import read_options
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.training import choose_precision, make_module, seconds_of_steps, starting_weights
@@ -44,6 +45,8 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train what is missing, judge it, print the table and draw the plot."""
+    if arguments.plot is not None and find_spec("matplotlib") is None:
+        raise ValueError("expected matplotlib for --plot, found none: pip install 'impasto[plots]'")
     network = load_loss_network(arguments.loss_network, weights=arguments.weights)
     network.to(memory_format=torch.channels_last)
     photos = read_photos(arguments.photos, count=arguments.count, size=256)
@@ -120,8 +123,8 @@ def draw(totals: dict[str, Totals], path: Path, *, per_step: float) -> None:
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    for (style, starts), colour in zip(totals.items(), COLOURS, strict=False):
-        for (start, by_steps), line in zip(starts.items(), LINES, strict=False):
+    for (style, starts), colour in zip(totals.items(), cycle(COLOURS), strict=False):
+        for (start, by_steps), line in zip(starts.items(), cycle(LINES), strict=False):
             seconds = [steps * per_step for steps in by_steps]
             axes.plot(seconds, list(by_steps.values()), f"o{line}", color=colour, label=f"{style}, from {start}")
     axes.set(xlabel="seconds of training", ylabel="content + style + tv, judged by VGG-16")
@@ -142,7 +145,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=whole_number, nargs="+", default=steps, help="default: 125 250 500")
     parser.add_argument("--scratch-steps", type=whole_number, nargs="+", default=scratch, help="default: 500 1000 2000")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
-    parser.add_argument("--count", type=int, default=16, help="photos to judge by (default: 16)")
+    parser.add_argument("--count", type=natural_number, default=16, help="photos to judge by (default: 16)")
     parser.add_argument("--loss-network", default="vgg16", help="the judge (default: vgg16)")
     parser.add_argument("--weights", type=Path, help="its weights (default: torch's hub cache, or a download)")
     parser.add_argument("--work", type=Path, default=Path("runs/starts"), help="folder of the runs")

@@ -31,7 +31,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from tqdm import tqdm
 
-from impasto.commands.words import status_of, whole_number
+from impasto.commands.words import natural_number, status_of, whole_number
 from impasto.files import written_whole
 from impasto.images import contact_sheet, read_image, resize, write_image
 from impasto.learning.config import preset_names, read_preset
@@ -408,7 +408,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("styles", type=Path, nargs="+", help="style files or run folders of built-in styles")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
-    parser.add_argument("--count", type=int, default=20, help="photos, spread over the folder (default: 20)")
+    parser.add_argument("--count", type=natural_number, default=20, help="photos, spread over the folder (default: 20)")
     parser.add_argument("--sizes", type=whole_number, nargs="+", default=[256, 512, 1024], help="default: 256 512 1024")
     parser.add_argument("--iterations", type=whole_number, default=500, help="of L-BFGS (default: 500)")
     parser.add_argument("--quick", action="store_true", help="2 photos at 128 px, 50 iterations: minutes on two cores")

@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from impasto.commands.words import seed, status_of, whole_number
+from impasto.commands.words import natural_number, status_of, whole_number
 from impasto.files import written_whole
 from impasto.images import find_images, read_pixels, to_float
 from impasto.learning.features import (
@@ -301,7 +301,7 @@ def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *,
         mover.load(state["optimizers"])
         first = int(state["step"])
     else:
-        save_state(state_file, fit, mover, step=0)
+        save_state(state_file, fit, mover, step=0, arguments=arguments)
     _, variance = measure(fit, teacher, crops.batch(64, seed=arguments.seed))
     lessons = Lessons(teacher, crops, count=arguments.batch, seed=arguments.seed + 1)
     progress = tqdm(range(first, arguments.steps), initial=first, total=arguments.steps, desc="fit", unit="step")
@@ -312,13 +312,20 @@ def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *,
         progress.set_postfix_str(" ".join(f"{float(e):.3f}" for e in errors.values()))
         if (step + 1) % arguments.report_every == 0 or step + 1 == arguments.steps:
             log(arguments.work, {"step": step + 1, "rate": rate, **report(fit, teacher, held_out)})
-            save_state(state_file, fit, mover, step=step + 1)
+            save_state(state_file, fit, mover, step=step + 1, arguments=arguments)
 
 
-def save_state(path: Path, fit: Fit, mover: "Mover", *, step: int) -> None:
+def save_state(path: Path, fit: Fit, mover: "Mover", *, step: int, arguments: argparse.Namespace) -> None:
     """Write everything that a run needs to go on from this step."""
+    state = {"fit": fit.state(), "optimizers": mover.state(), "step": step, "arguments": plain(arguments)}
     with written_whole(path) as temporary:
-        torch.save({"fit": fit.state(), "optimizers": mover.state(), "step": step}, temporary)
+        torch.save(state, temporary)
+
+
+def plain(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return, as text, the arguments that the network depends on."""
+    free = ("work", "output", "report_every")
+    return {name: str(value) for name, value in vars(arguments).items() if name not in free}
 
 
 class Mover:
@@ -459,7 +466,9 @@ def log(work: Path, row: dict[str, object]) -> None:
 
 
 def centre_crops(images: Sequence[Tensor], size: int) -> Tensor:
-    """Return (N, 3, size, size) in [0, 1]."""
+    """Return (N, 3, size, size) in [0, 1]; raises ValueError without images, or for one that is smaller."""
+    if not images or min(min(pixels.shape[1:]) for pixels in images) < size:
+        raise ValueError(f"expected pictures of {size} px or more on each side, got none or smaller ones")
     crops = []
     for pixels in images:
         top, left = (pixels.shape[1] - size) // 2, (pixels.shape[2] - size) // 2
@@ -482,7 +491,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=whole_number, default=240, help="side of the training crops in px")
     parser.add_argument("--rate", type=float, default=0.005, help="learning rate relative to the size of the weights")
     parser.add_argument("--report-every", type=whole_number, default=400)
-    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--seed", type=natural_number, default=0)
     return parser.parse_args(argv)
 
 
@@ -505,6 +514,8 @@ def run(arguments: argparse.Namespace) -> None:
     pictures = [picture for folder in arguments.pictures for picture in read_folder(folder)]
     painters = [load_style(path).network for path in arguments.painters]
     fitted = [photo for i, photo in enumerate(photos) if i % arguments.held_out]
+    if not fitted:
+        raise ValueError(f"expected two photos or more, and --held-out of 2 or more, got {len(photos)} photos")
     held_out = centre_crops(photos[:: arguments.held_out], 256)
     crops = Crops(fitted, pictures, painters, size=arguments.size)
 
@@ -525,7 +536,13 @@ def start(teacher: LossNetwork, crops: Crops, *, arguments: argparse.Namespace) 
     fit = Fit(student, nn.ParameterDict(blank))
     state_file = arguments.work / "state.pt"
     if state_file.exists():
-        fit.load(torch.load(state_file, weights_only=True)["fit"])
+        state = torch.load(state_file, weights_only=True)
+        if state["arguments"] != plain(arguments):
+            raise ValueError(
+                f"expected the arguments of the run in {str(arguments.work)!r} ({state['arguments']}), "
+                f"got {plain(arguments)}: name another folder with --work"
+            )
+        fit.load(state["fit"])
     else:
         images = crops.batch(128, seed=arguments.seed).to(memory_format=torch.channels_last)
         initialise(student, teacher, images, seed=arguments.seed)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from impasto.commands.words import status_of, whole_number
+from impasto.commands.words import natural_number, status_of, whole_number
 from impasto.images import find_images, read_image, read_pixels, resize, to_float
 from impasto.learning.config import BUILTIN, read_preset, style_picture
 from impasto.learning.features import LossNetwork, load_loss_network
@@ -206,7 +206,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("styles", type=Path, nargs="+", help="style files, checkpoints or run folders")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
-    parser.add_argument("--count", type=int, default=16, help="photos, spread over the folder; 0: all (default: 16)")
+    parser.add_argument(
+        "--count", type=natural_number, default=16, help="photos, spread over the folder; 0: all (default: 16)"
+    )
     parser.add_argument(
         "--size", type=whole_number, default=256, help="side of the photos' centres in px (default: 256)"
     )

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-from impasto.commands.words import seed, status_of, whole_number
+from impasto.commands.words import natural_number, status_of, whole_number
 from impasto.files import written_whole
 from impasto.images import find_images, read_image, resize
 from impasto.learning.allocator import keep_freed_memory
@@ -101,6 +101,8 @@ def read_pictures(arguments: argparse.Namespace) -> list[Tensor]:
 
 def draw_styles(pictures: Sequence[Tensor], arguments: argparse.Namespace) -> list[Tensor]:
     """Return as many style pictures as asked for: first those given, then variations of them, drawn by the seed."""
+    if not pictures:
+        raise ValueError("expected a picture to learn from, got none: leave fewer out, or name others with --pictures")
     torch.manual_seed(arguments.seed)
     styles = [resize(picture, short_side=384) for picture in pictures[: arguments.styles]]
     while len(styles) < arguments.styles:
@@ -199,8 +201,8 @@ def load_state(arguments: argparse.Namespace, lessons: Sequence[StyleModule], op
         return 0
     state = torch.load(path, weights_only=True, map_location=next(lessons[0].transformer.parameters()).device)
     if state["arguments"] != plain(arguments):
-        raise SystemExit(
-            f"error: expected the arguments of the run in {str(arguments.work)!r} ({state['arguments']}), "
+        raise ValueError(
+            f"expected the arguments of the run in {str(arguments.work)!r} ({state['arguments']}), "
             f"got {plain(arguments)}: name another folder with --work"
         )
     for lesson, weights in zip(lessons, state["networks"], strict=True):
@@ -250,7 +252,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=whole_number, default=16)
     parser.add_argument("--styles", type=whole_number, default=33)
     parser.add_argument("--steps", type=whole_number, default=6000)
-    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--seed", type=natural_number, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--work", type=Path, default=Path("runs/base"), help="folder of the state and the log")
     parser.add_argument("--output", type=Path, help="default: the package's own base weights of that width")

@@ -47,7 +47,7 @@ MAY_SEE = {
     "learning.callbacks": {"images"},
     "learning.snapshot": {"learning.module"},
     "learning.faults": {"learning.module", "learning.snapshot", "learning.stopping"},
-    "learning.run_folder": {"files", "style_file", "learning.module", "learning.snapshot"},
+    "learning.run_folder": {"files", "photo_folder", "style_file", "learning.module", "learning.snapshot"},
     "learning.provenance": HALL | {f"learning.{room}" for room in ("config", "module", "photos", "run_folder")},
     "learning.memory": {"memory", "learning.module"},
     "learning.stopping": {"memory", "photo_folder"},

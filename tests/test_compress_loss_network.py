@@ -1,18 +1,27 @@
 """The parts of the program that compresses the loss network, on small random features."""
 
+from pathlib import Path
+
+import pytest
 import torch
+from torch import nn
 
 from impasto.learning.losses import content_loss, gram_matrix, style_loss
 from scripts.compress_loss_network import (
     Crops,
+    Fit,
     Lessons,
+    Mover,
     calibration,
     choose_channels,
     measure_moments,
     new_student,
+    parse_arguments,
     refit,
+    save_state,
     schedule,
     solve_ridge,
+    start,
     take_patches,
 )
 
@@ -93,3 +102,13 @@ def test_lessons_depend_on_the_step_alone_and_come_back() -> None:
     images = [lessons.at(step)[0] for step in range(12)]
     assert torch.equal(again.at(9)[0], images[9])
     assert len({float(image.sum()) for image in images}) == 3, "one new batch every four steps"
+
+
+def test_a_work_folder_belongs_to_one_command(tmp_path: Path) -> None:
+    words = ["--weights", "a.pth", "--photos", "photos", "--work", str(tmp_path)]
+    arguments, other = (parse_arguments([*words, *more]) for more in ([], ["--rate", "0.5"]))
+    fit = Fit(new_student(), nn.ParameterDict())
+    save_state(tmp_path / "state.pt", fit, Mover(fit), step=0, arguments=arguments)
+    crops = Crops([], [], [], size=16)
+    with pytest.raises(ValueError, match=r"^expected the arguments of the run in .*, got .*'rate': '0.5'.* --work$"):
+        start(new_student(), crops, arguments=other)

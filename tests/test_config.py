@@ -233,6 +233,7 @@ WRONG = [
     ("++typo.a=3", "there is no option 'typo': see --help"),
     ("+style.sise=3", "there is no option 'style.sise': did you mean 'style.size'? see --help"),
     ("-x", "there is no -x: see --help"),
+    ("--config-dir", "expected a folder of configs after --config-dir, got nothing"),
     ("--config-name=mine", "there is no --config-name: did you mean '--config-dir'? see --help"),
     ("--multirn", "there is no --multirn: did you mean '--multirun'? see --help"),
     # Wrong types.
@@ -288,6 +289,11 @@ WRONG = [
         "data.root=photos",
         "data=samples takes no data.root, got 'photos': use data=folder to train on a folder",
     ),
+    (
+        "data=folder data.root=photos data.generated_share=0.9",
+        "data=folder takes no data.generated_share, got 0.9: generated pictures belong to data=samples",
+    ),
+    ("style.name=" + 101 * "ä", "expected style.name of 200 bytes or less, got 202"),
     ("data.cache=kept", "data=samples takes no data.cache, got 'kept': its few photos are kept in memory"),
     (
         "data=folder data.root=photos data.cache=",
@@ -441,6 +447,17 @@ class TestOwnStyles:
                 "expected a config of a few plain values, without aliases (*name), defaults or a package, "
                 f"got {str(path)!r}"
             )
+
+    def test_a_linked_folder_is_looked_into_as_well(
+        self, folder: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        (elsewhere / "loop").symlink_to(folder)
+        (elsewhere / "mine.yaml").write_text("# @package _global_\nseed: 1")
+        (folder / "style").rmdir()
+        (folder / "style").symlink_to(elsewhere)
+        said = error_of("--config-dir", str(folder), "style=mine")
+        assert said.endswith(f"got {str(folder / 'style' / 'mine.yaml')!r}")
 
     def test_a_misspelt_option_in_it(self, folder: Path) -> None:
         words = self.write(folder, name="mine", image="mine.jpg", strenght=2)

@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from impasto.cli import main
 from impasto.learning.photos import PhotoDataModule, folder_photos
-from impasto.photo_folder import find_damage, to_bytes, to_line, write_list
+from impasto.photo_folder import find_damage, find_photos, to_bytes, to_line, write_list
+from impasto.torch_files import read_torch_file
 
 workers_may_fork = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -264,6 +266,25 @@ def test_the_list_is_sorted_and_keeps_every_byte_of_the_names(tmp_path: Path) ->
     expected = ["a/b.jpg\twhy", "a\\n\\x1b[31m.jpg\twhy", "a.jpg\twhy", "ä.jpg\twhy"]
     lines = (tmp_path / "skipped.txt").read_bytes().split(b"\n")
     assert lines == [*(line.encode() for line in expected), b"\xe4.jpg\twhy", b""]
+
+
+def test_a_checkpoint_with_very_many_of_them_is_read_again(tmp_path: Path) -> None:
+    module = PhotoDataModule(source="samples", image_size=32)
+    module.skipped = {f"\udce4{number}.jpg": "why" for number in range(60_000)}
+    torch.save({"photos": module.state_dict()}, tmp_path / "a.ckpt")
+    kept: Any = read_torch_file(tmp_path / "a.ckpt", error=ValueError, advice="")
+    for state in (kept["photos"], {"skipped": module.skipped}):  # earlier versions kept it so
+        other = PhotoDataModule(source="samples", image_size=32)
+        other.load_state_dict(state)
+        assert other.skipped == module.skipped
+
+
+def test_the_contact_sheet_of_a_run_is_no_photo(tmp_path: Path) -> None:
+    for folder in ("runs/mosaic", "holidays"):
+        (tmp_path / folder).mkdir(parents=True)
+        noise(tmp_path / folder / "contact_sheet.png")
+    (tmp_path / "runs/mosaic/config.yaml").touch()
+    assert find_photos(tmp_path) == [tmp_path / "holidays/contact_sheet.png"]
 
 
 @pytest.mark.slow

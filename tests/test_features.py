@@ -274,7 +274,7 @@ class TestWeights:
         message = message_of(LossNetworkFileError, lambda: load_loss_network("vgg16", weights=path, pretrained=asked))
         assert message == (
             f"expected other weights at {str(path)!r}, got VGG-16's {got}, which have another input scale: "
-            f"add loss_network.pretrained={got}"
+            f"add loss_network.pretrained={got} in training, --pretrained {got} elsewhere"
         )
 
     def test_an_unknown_network(self) -> None:
@@ -284,7 +284,7 @@ class TestWeights:
 
     def test_unknown_weights(self) -> None:
         assert message_of(ValueError, lambda: load_loss_network("vgg19", pretrained="IMAGENET1K_FEATURES")) == (
-            "expected loss_network.pretrained out of IMAGENET1K_V1 for vgg19, got 'IMAGENET1K_FEATURES'"
+            "expected pretrained weights out of IMAGENET1K_V1 for vgg19, got 'IMAGENET1K_FEATURES'"
         )
 
     def test_published_weights_of_the_compressed_network(self) -> None:
@@ -388,6 +388,10 @@ class TestWeights:
             "it is damaged, delete it and fetch it again"
         )
 
+    def test_a_date_in_the_name_is_no_hash(self, tmp_path: Path) -> None:
+        path = torchvision_file(tmp_path / "vgg16-20240101.pth", "vgg16")
+        assert read_weights(path).keys() >= {"features.0.weight"}
+
     def test_a_file_with_its_own_hash_in_its_name(self, tmp_path: Path) -> None:
         plain = torchvision_file(tmp_path / "weights.pth", "vgg16")
         digest = hashlib.sha256(plain.read_bytes()).hexdigest()[:8]
@@ -483,8 +487,9 @@ class TestDownload:
         digest = hashlib.sha256(Answer.content).hexdigest()
         assert message_of(LossNetworkFileError, lambda: fetch(published(url))) == (
             f'could not download the loss network (invalid hash value (expected "01234567", got "{digest}")): '
-            f"get {url}, put it at {str(cache / 'weights-01234567.pth')!r} or name its place with "
-            "loss_network.weights=PATH, or train with loss_network=vgg16_slim, which needs no download"
+            f"get {url}, put it at {str(cache / 'weights-01234567.pth')!r} or name its place "
+            "(loss_network.weights=PATH in training, --weights PATH elsewhere), or take the loss network vgg16_slim, "
+            "which needs no download"
         )
         assert list(cache.iterdir()) == []
 
@@ -494,8 +499,9 @@ class TestDownload:
             url = f"http://127.0.0.1:{unused.getsockname()[1]}/models/weights-01234567.pth"
             assert message_of(LossNetworkFileError, lambda: fetch(published(url))) == (
                 "could not download the loss network (<urlopen error [Errno 111] Connection refused>): "
-                f"get {url}, put it at {str(cache / 'weights-01234567.pth')!r} or name its place with "
-                "loss_network.weights=PATH, or train with loss_network=vgg16_slim, which needs no download"
+                f"get {url}, put it at {str(cache / 'weights-01234567.pth')!r} or name its place "
+                "(loss_network.weights=PATH in training, --weights PATH elsewhere), or take the loss network "
+                "vgg16_slim, which needs no download"
             )
         assert list(cache.iterdir()) == []
 

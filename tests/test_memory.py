@@ -28,6 +28,11 @@ class TestRecognition:
     def test_what_has_a_type_of_its_own(self, error: Exception) -> None:
         assert is_out_of_memory(error)
 
+    def test_a_size_beyond_all_counting(self) -> None:
+        with pytest.raises(RuntimeError) as caught:
+            torch.empty(3, 2**62)
+        assert is_out_of_memory(caught.value)
+
     @pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), ValueError("std::bad_alloc"), OSError()])
     def test_nothing_else(self, error: Exception) -> None:
         assert not is_out_of_memory(error)

@@ -445,6 +445,13 @@ class TestBrokenPhotos:
         ):
             dataset.probe()
 
+    def test_that_are_by_chance_most_of_the_first_few_are_no_error(self, tmp_path: Path) -> None:
+        paths = [break_(tmp_path / f"a{number}.png") for number in range(12)]
+        dataset = crops([*paths, *paint_many(tmp_path, 28)])
+        for path in dataset.files[:20]:
+            dataset.is_sound(path)
+        assert len(dataset.skipped) == 12
+
     @pytest.mark.parametrize("count", [1, 2, 40])
     def test_that_are_all_are_an_error_at_set_up(self, tmp_path: Path, count: int) -> None:
         for number in range(count):
@@ -469,7 +476,8 @@ class TestBrokenPhotos:
             list(map(dataset.__getitem__, range(100)))
         bad, tried = (int(number) for number in re.findall(r"\d+", str(caught.value))[:2])
         assert len(dataset.skipped) == bad
-        assert bad - 1 <= (tried - 1) / 2 < tried / 2 < bad  # one photo earlier it was not most
+        surely_most = tried / 2 + (tried**0.5 if tried < 40 else 0)
+        assert bad - 1 <= surely_most < bad  # one photo earlier it was not
 
     @pytest.mark.parametrize("held_out", [False, True])
     def test_of_which_none_is_left_are_an_error_each_time(self, tmp_path: Path, held_out: bool) -> None:

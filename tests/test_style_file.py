@@ -227,6 +227,12 @@ class TestUnsound:
         rewrite(style_path, metadata=metadata | {"width": width})
         expect(style_path, f"expected a width of 1 to 256, got {width!r} in {str(style_path)!r}: train the style again")
 
+    @pytest.mark.parametrize("size", [0, "448", True, 4.0])
+    def test_a_size_of_the_picture_that_is_none(self, style_path: Path, metadata: Metadata, size: object) -> None:
+        rewrite(style_path, metadata=metadata | {"style_size": size})
+        where = f"{str(style_path)!r}: train the style again"
+        expect(style_path, f"expected a style_size of 1 px or more, got {size!r} in {where}")
+
     @pytest.mark.parametrize("name", ["", None, "a/b", "..", "a\\b", "a\nb"])
     def test_a_name_that_leads_elsewhere(self, style_path: Path, metadata: Metadata, name: object) -> None:
         rewrite(style_path, metadata=metadata | {"style": name})

@@ -11,6 +11,7 @@ _WORDS = (
     "MPS backend out of memory",
     "std::bad_alloc",
     "Insufficient memory",
+    "Storage size calculation overflowed",
 )
 """Of errors of torch and OpenCV that have no type of their own, or one that only torch knows."""
 

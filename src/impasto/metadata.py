@@ -50,6 +50,11 @@ def check_metadata(path: Path, metadata: object) -> dict[str, Any]:
             f"expected a width of 1 to {LARGEST_WIDTH}, got {reprlib.repr(width)} in {str(path)!r}: "
             "train the style again"
         )
+    size = metadata.get("style_size")
+    if size is not None and (type(size) is not int or size < 1):
+        raise StyleFileError(
+            f"expected a style_size of 1 px or more, got {reprlib.repr(size)} in {str(path)!r}: train the style again"
+        )
     # It becomes part of file names, and must not lead to another folder.
     if not isinstance(name, str) or not _fits_file_name(name):
         raise StyleFileError(

@@ -10,6 +10,12 @@ from pathlib import Path
 from impasto.files import written_whole
 from impasto.images import decode_photo, find_images
 
+CONTACT_SHEET = "contact_sheet.png"
+"""Name of the picture of a run folder."""
+
+CONFIG = "config.yaml"
+"""Name of the file of a run folder with every option."""
+
 UNREADABLE = (ValueError, OSError)
 """What reading a photo raises where that photo is to be passed over."""
 
@@ -23,7 +29,7 @@ class PhotoError(ValueError):
 
 
 def find_photos(folder: Path) -> list[Path]:
-    """Return the image files of a folder and its subfolders, sorted.
+    """Return the image files of a folder and its subfolders, sorted, but for the contact sheets of trainings.
 
     Raises:
         PhotoError: it is a file, or there is no image.
@@ -31,10 +37,15 @@ def find_photos(folder: Path) -> list[Path]:
     """
     if folder.exists() and not folder.is_dir():
         raise PhotoError(f"expected a folder of photos, got the file {str(folder)!r}: name the folder it is in")
-    photos = find_images(folder)
+    # A run within the folder would else train on its own sheet, and no longer find the photos that it began with.
+    photos = [path for path in find_images(folder) if path.name != CONTACT_SHEET or not _is_of_run(path)]
     if not photos:
         raise PhotoError(f"expected photos in {str(folder)!r}, found no image file: name another folder")
     return photos
+
+
+def _is_of_run(path: Path) -> bool:
+    return path.with_name(CONFIG).exists()
 
 
 def find_damage(photo: Path) -> str | None:

@@ -6,7 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.words import Options, seed
+from impasto.commands.words import Options, natural_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,12 @@ JUDGING: Options = {
     "--weights": {"type": Path, "metavar": "PATH", "help": "its weights; default: torch's cache, or a download"},
     "--pretrained": {"metavar": "NAME", "help": "which of torchvision's weights these are"},
     "--device": {"default": "auto", "metavar": "{auto,cpu,cuda,mps}", "help": "where to compute; default: auto"},
-    "--seed": {"type": seed, "default": 0, "metavar": "NUMBER", "help": "of the noise to start from; default: 0"},
+    "--seed": {
+        "type": natural_number,
+        "default": 0,
+        "metavar": "NUMBER",
+        "help": "of the noise to start from; default: 0",
+    },
 }
 """Options of the loss network."""
 

@@ -19,8 +19,8 @@ def whole_number(word: str) -> int:
     return int(word)
 
 
-def seed(word: str) -> int:
-    """Return a number of 0 or more that torch takes as a seed."""
+def natural_number(word: str) -> int:
+    """Return a number of 0 or more, that torch takes as a seed."""
     if not (word.isdecimal() and int(word) < 2**63):
         raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more and below 2^63, got {word!r}")
     return int(word)
@@ -39,7 +39,7 @@ def status_of(work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0

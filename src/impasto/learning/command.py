@@ -151,19 +151,31 @@ def _check_flags(argv: Sequence[str]) -> None:
         flag = word.partition("=")[0]
         if flag.startswith("-") and flag not in _FLAGS:
             raise ConfigError(f"there is no {flag}: {did_you_mean(flag, _FLAGS)}see --help")
+    if argv and argv[-1] in _CONFIG_DIR:
+        raise ConfigError(f"expected a folder of configs after {argv[-1]}, got nothing")
 
 
 def _check_configs(argv: Sequence[str]) -> None:
     """Raise ConfigError for a file of the user's own configs that is more than a few plain values of its own group."""
     words = [part for word in argv for part in (word.split("=", 1) if word.startswith(_CONFIG_DIR) else [word])]
     folders = [Path(words[i + 1]) for i, word in enumerate(words[:-1]) if word in _CONFIG_DIR]
-    for path in (path for folder in folders for path in folder.rglob("*.yaml")):
+    for path in (path for folder in folders for path in _find_configs(folder)):
         text = path.read_bytes()
         if len(text) > _LONGEST_CONFIG or not _is_plain(text):
             raise ConfigError(
                 "expected a config of a few plain values, without aliases (*name), defaults or a package, "
                 f"got {str(path)!r}"
             )
+
+
+def _find_configs(folder: Path) -> Iterator[Path]:
+    """Yield the configs of a folder, in linked folders too, which Hydra reads as well."""
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:  # a link may lead back up
+            folders.clear()
+        seen.add(real)
+        yield from (Path(parent, name) for name in names if name.endswith(".yaml"))
 
 
 def _is_plain(text: bytes) -> bool:

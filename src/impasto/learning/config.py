@@ -6,6 +6,7 @@ or a value out of range is an error before anything heavy is imported.
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -201,6 +202,10 @@ _AT_MOST: dict[str, float] = {
 }
 
 
+_LONGEST_NAME = 200
+"""Bytes of a style's name: with what is added to it, file systems take 255."""
+
+
 def validate(config: TrainConfig) -> None:
     """Raise ConfigError for the first option whose value cannot be used."""
     for name, least in _AT_LEAST.items():
@@ -249,6 +254,8 @@ def _check_name(name: str) -> None:
             f"expected style.name of letters, digits, '_', '-', '.' and spaces, got {name!r}: "
             "it becomes the name of the run folder and of the style file"
         )
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        raise ConfigError(f"expected style.name of {_LONGEST_NAME} bytes or less, got {len(os.fsencode(name))}")
 
 
 def _check_data(data: DataConfig) -> None:
@@ -256,6 +263,13 @@ def _check_data(data: DataConfig) -> None:
         raise ConfigError(f"data=samples takes no data.root, got {data.root!r}: use data=folder to train on a folder")
     if data.source is Source.samples and data.cache is not None:
         raise ConfigError(f"data=samples takes no data.cache, got {data.cache!r}: its few photos are kept in memory")
+    if data.source is not Source.samples:
+        for name in ("generated", "generated_share"):
+            if getattr(data, name) != getattr(DataConfig, name):
+                raise ConfigError(
+                    f"data={data.source.value} takes no data.{name}, got {getattr(data, name)!r}: generated pictures "
+                    "belong to data=samples"
+                )
     if data.cache == "":
         raise ConfigError("expected data.cache=DIR, got nothing after '=': name a folder for decoded photos, or null")
     if data.source is not Source.samples and data.root in (None, ""):
@@ -359,5 +373,5 @@ def _flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def to_yaml(config: TrainConfig) -> str:
-    """Return all options, resolved, as YAML that ``--config-dir`` could read again."""
+    """Return all options, resolved, as YAML."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))

@@ -9,7 +9,6 @@ channels, made by ``scripts/compress_loss_network.py``.
 
 import difflib
 import hashlib
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -243,7 +242,7 @@ def find_pretrained(name: str, pretrained: str | None) -> Pretrained:
     """Return the published weights of a network: the named ones, or the first in the list."""
     known = [key for network, key in PRETRAINED if network == name]
     if pretrained is not None and pretrained not in known:
-        raise ValueError(f"expected loss_network.pretrained out of {', '.join(known)} for {name}, got {pretrained!r}")
+        raise ValueError(f"expected pretrained weights out of {', '.join(known)} for {name}, got {pretrained!r}")
     return PRETRAINED[name, pretrained if pretrained is not None else known[0]]
 
 
@@ -269,7 +268,8 @@ def fetch(source: Pretrained) -> Path:
         except (URLError, RuntimeError, OSError) as error:
             raise LossNetworkFileError(
                 f"could not download the loss network ({error}): get {source.url}, put it at {str(path)!r} or name its "
-                f"place with loss_network.weights=PATH, or train with loss_network={SLIM_NAME}, which needs no download"
+                "place (loss_network.weights=PATH in training, --weights PATH elsewhere), or take the loss network "
+                f"{SLIM_NAME}, which needs no download"
             ) from error
     return path
 
@@ -305,15 +305,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check_hash(path: Path) -> None:
-    """Raise unless a file named like torchvision's (``name-<eight hex digits>.pth``) has the SHA-256 it names."""
-    match = re.fullmatch(r".+-([0-9a-f]{8})\.pth", path.name)
-    if match is None:
+    """Raise unless a file with a published name has the SHA-256 that it names."""
+    begin = next((each.hash_prefix for each in PRETRAINED.values() if each.file_name == path.name), None)
+    if begin is None:
         return
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(match[1]):
+    if not digest.startswith(begin):
         raise LossNetworkFileError(
-            f"expected a file whose SHA-256 begins with {match[1]} at {str(path)!r}, got {digest[:8]}: "
+            f"expected a file whose SHA-256 begins with {begin} at {str(path)!r}, got {digest[:8]}: "
             "it is damaged, delete it and fetch it again"
         )
 
@@ -330,7 +330,7 @@ def _check_training_run(tensors: Mapping[str, Tensor], source: Pretrained, *, pa
     if PRETRAINED["vgg16", found] != source:
         raise LossNetworkFileError(
             f"expected other weights at {str(path)!r}, got VGG-16's {found}, which have another input scale: "
-            f"add loss_network.pretrained={found}"
+            f"add loss_network.pretrained={found} in training, --pretrained {found} elsewhere"
         )
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from impasto.files import remove_leftovers, written_whole
 from impasto.learning.module import Faults, StyleModule
 from impasto.learning.snapshot import Snapshot
+from impasto.photo_folder import CONFIG
 from impasto.style_file import read_checkpoint
 
 CHECKPOINT = "last.ckpt"
-_OPTIONS = "config.yaml"
 _LOCK = ".lock"
 _NEEDED = {
     "state_dict": dict,
@@ -107,7 +107,7 @@ def _check_ours(run_dir: Path) -> None:
     names = {path.name for path in run_dir.iterdir()} if run_dir.is_dir() else {""}
     # A run that was killed in its first moment leaves no more than hidden files.
     ours = all(name.startswith(".") for name in names)
-    if not ours and not (_OPTIONS in names and b"\nsave_every:" in (run_dir / _OPTIONS).read_bytes()):
+    if not ours and not (CONFIG in names and b"\nsave_every:" in (run_dir / CONFIG).read_bytes()):
         raise ValueError(
             f"expected a new folder or one of an earlier run, got something else at {str(run_dir)!r}: "
             "choose another with run_dir=DIR"

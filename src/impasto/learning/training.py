@@ -59,7 +59,7 @@ from impasto.learning.run_folder import (
 from impasto.learning.snapshot import count_steps_from
 from impasto.learning.stopping import Stopped, Stops, fit
 from impasto.memory import is_out_of_memory
-from impasto.photo_folder import write_list
+from impasto.photo_folder import CONFIG, CONTACT_SHEET, write_list
 from impasto.style_file import SHIPPED, load_style, save_style
 from impasto.transformer import TransformerNet, count_parameters, find_device
 
@@ -195,7 +195,7 @@ def train(config: TrainConfig) -> TrainingResult:
         if earlier is None:
             held.enter_context(new_run_dir(run_dir))
         print(plan)
-        with written_whole(run_dir / "config.yaml") as temporary:
+        with written_whole(run_dir / CONFIG) as temporary:
             temporary.write_text(to_yaml(config), encoding="utf-8")
         prepared = time.perf_counter()
         if parts.module.steps_before < config.budget.steps:
@@ -551,7 +551,7 @@ def export(parts: Parts, *, times: Sequence[float]) -> TrainingResult:
     losses = measure_losses(module, parts.photos)
     path = style_file(parts.config)
     save_style(path, module.average, metadata={**module.describe(), "losses": losses})
-    sheet = path.with_name("contact_sheet.png")
+    sheet = path.with_name(CONTACT_SHEET)
     write_image(sheet, parts.previews.sheet(module, height=384))
     list_skipped(parts)
     spans = (end - begin for begin, end in pairwise([*times, time.perf_counter()]))

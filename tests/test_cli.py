@@ -480,7 +480,8 @@ def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str])
         assert all(word in printed for word in expected)
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [["--version"], ["train", "style=mosaic", "--version"]])
+def test_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
-        main(["--version"])
+        main(words)
     assert capsys.readouterr().out == f"impasto {impasto.__version__}\n"

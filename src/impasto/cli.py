@@ -57,6 +57,8 @@ def _run(words: Sequence[str]) -> int:
     if not words:
         raise ValueError(f"expected a command ({', '.join(known)}), got none: see impasto --help")
     command, *rest = words
+    if command == "train" and "--version" in rest:  # Hydra would answer with its own
+        command = "--version"
     if command == "train":
         from impasto.learning.command import main as train
 

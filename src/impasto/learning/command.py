@@ -30,7 +30,7 @@ _TEXTS = (
 """Options whose value is taken to the letter, so that a path or a name may hold spaces, brackets or commas."""
 
 _FLAGS = (
-    *("--help", "--multirun", "--config-dir", "--cfg", "--resolve", "--package", "--info", "--hydra-help", "--version"),
+    *("--help", "--multirun", "--config-dir", "--cfg", "--resolve", "--package", "--info", "--hydra-help"),
     *("-h", "-m", "-cd", "-c", "-p", "-i"),
 )
 """Hydra's own words that begin with dashes, but for those that read configs past ``_check_configs``, or a pickle."""

@@ -297,6 +297,13 @@ class TestBadInput:
         [
             (["--strength", "2"], "expected a strength of 0 to 1.5, got 2.0"),
             (
+                ["--model", ""],
+                (
+                    "argument --model: expected a style, got an empty word: a dot is the current folder: "
+                    "see impasto stylize --help"
+                ),
+            ),
+            (
                 ["--stroke-scale", "x"],
                 "argument --stroke-scale: expected a number, got 'x': see impasto stylize --help",
             ),

@@ -28,6 +28,12 @@ def _number(word: str) -> float:
         raise argparse.ArgumentTypeError(f"expected a number, got {word!r}") from error
 
 
+def _style(word: str) -> str:
+    if not word:
+        raise argparse.ArgumentTypeError("expected a style, got an empty word: a dot is the current folder")
+    return word
+
+
 def _bytes(word: str) -> int:
     number = word.upper().rstrip("BKMGT")
     unit = word.upper().removeprefix(number) or "B"
@@ -49,6 +55,7 @@ OPTIONS: Options = {
     "photos": {"nargs": "*", "metavar": "PHOTO", "help": "picture, video, folder, or quoted pattern such as '*.jpg'"},
     "--model": {
         "required": True,
+        "type": _style,
         "metavar": "STYLE",
         "help": "style that comes along, style file, run folder or ONNX file",
     },

@@ -185,6 +185,26 @@ class TestInterrupted:
 
     @pytest.mark.parametrize("suffix", [".gif", ".webp"])
     @pytest.mark.usefixtures("folder")
+    def test_a_run_that_begins_again_keeps_the_longer_part(self, suffix: str) -> None:
+        write(Path(f"a{suffix}"))
+        self.stopped(3, suffix)
+        before = Path(f"b/b.partial{suffix}").read_bytes()
+        self.stopped(2, suffix, done=3)
+        assert Path(f"b/b.partial{suffix}").read_bytes() == before
+        stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+        stylizer.left = 3
+        with pytest.raises(KeyboardInterrupt) as caught:
+            paint(stylizer, f"b/b{suffix}", suffix, smooth=True)
+        note = f"'b/b.partial{suffix}' still has the 3 frames that a run with other options painted"
+        assert caught.value.__notes__ == [note]
+        assert Path(f"b/b.partial{suffix}").read_bytes() == before
+        self.stopped(4, suffix, smooth=True)
+        assert read(Path(f"b/b.partial{suffix}"))[1] == DURATIONS[:4]
+        paint(Stylizer.load("runs/zigzag", device="cpu"), f"b/b{suffix}", suffix)
+        assert os.listdir("b") == [f"b{suffix}"]
+
+    @pytest.mark.parametrize("suffix", [".gif", ".webp"])
+    @pytest.mark.usefixtures("folder")
     def test_a_part_made_in_another_way_is_refused(self, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
         write(Path(f"a{suffix}"))
         self.stopped(3, suffix)

@@ -72,7 +72,7 @@ MAY_SEE = {
         "painting.smoothing",
         "painting.painter",
     },
-    "painting.clips": {"images", "painting.outputs", "painting.pictures"},
+    "painting.clips": {"images", "painting.pictures"},
     "painting.camera": {"painting.painter", "painting.pictures", "painting.smoothing"},
     "painting.video": {"files"}
     | {"painting.clips", "painting.outputs", "painting.pictures", "painting.smoothing", "painting.painter"},

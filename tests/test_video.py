@@ -284,6 +284,28 @@ class TestInterrupted:
         assert times(Path("b/b.mp4")) == times(Path("a.mp4"))
 
     @pytest.mark.usefixtures("folder")
+    def test_a_run_that_begins_again_keeps_the_longer_part(self) -> None:
+        write_clip(Path("a.mp4"))
+        ours = "the 3 frames done are in 'b/b.partial.mp4', and --resume continues"
+        others = "'b/b.partial.mp4' still has the 3 frames that a run with other options painted"
+        for quality, left, done, note in (
+            (100, 3, 3, ours),
+            (100, 0, 3, ours),
+            (100, 2, 3, ours),
+            (90, 3, 3, others),
+            (90, 5, 5, ours.replace("3", "5")),
+        ):
+            stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+            stylizer.left = left
+            with pytest.raises(KeyboardInterrupt) as caught:
+                paint(stylizer, "a.mp4", "b/b.mp4", quality=quality)
+            assert caught.value.__notes__ == [note]
+            assert os.listdir("b") == ["b.partial.mp4"]
+            assert times(Path("b/b.partial.mp4")) == times(Path("a.mp4"))[:done]
+        paint(Stylizer.load("runs/zigzag", device="cpu"), "a.mp4", "b/b.mp4")
+        assert os.listdir("b") == ["b.mp4"]
+
+    @pytest.mark.usefixtures("folder")
     def test_an_error_before_any_frame_leaves_nothing(self) -> None:
         write_clip(Path("a.mp4"))
         stylizer = StopsAfter.load("runs/zigzag", device="cpu")

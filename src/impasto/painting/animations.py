@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from impasto.files import written_whole
 from impasto.images import ImageFileError, format_of, opened
-from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, partial_path
+from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, note_part, partial_path
 from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Picture, from_pillow, to_pillow
 from impasto.painting.smoothing import Smoother
@@ -32,7 +32,8 @@ def paint_animation(
 ) -> None:
     """Write the painted animation, whole; on any error and on Ctrl-C the frames done stay at ``partial_path``.
 
-    A note of the error says so. ``options.resume`` goes on from there.
+    There they replace those of an earlier run where they are more; a note of the error says what is there.
+    ``options.resume`` goes on from it.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -42,7 +43,13 @@ def paint_animation(
         OSError: the disk is full, or the folder cannot be written.
     """
     partial, mark = partial_path(job.target), mark_of(painter, job, look, options)
-    former = _read_part(partial, mark) if options.resume else []
+    said, left = _read_part(partial)
+    is_ours = said in (None, mark)
+    if options.resume and not is_ours:
+        raise another_part(partial)
+    former = left if options.resume else []
+    done = len(left)
+    del left
     frames: list[Image.Image] = []
     loop: dict[str, object] = {}
     durations: list[int] = []
@@ -61,13 +68,11 @@ def paint_animation(
             progress(len(frames), info["frames"])
         _write(job.target, frames, durations, quality=options.quality, **loop)
     except BaseException as error:
-        done = len(former)
         with suppress(Exception):  # the error that led here is the one to be told
             if len(frames) > done:
                 _write_part(partial, frames, durations, mark=mark, **loop)
-                done = len(frames)
-        if done:
-            error.add_note(f"the {done} frames done are in {str(partial)!r}, and --resume continues")
+                done, is_ours = len(frames), True
+        note_part(error, partial, frames=done, is_ours=is_ours)
         raise
     partial.unlink(missing_ok=True)
 
@@ -150,24 +155,21 @@ def _write_part(path: Path, frames: list[Image.Image], durations: list[int], *, 
     _write(path, frames, durations, **options)
 
 
-def _read_part(path: Path, mark: str) -> list[Image.Image]:
-    """Return the frames of a former run, in order; none where no such file is there, or it is damaged."""
+def _read_part(path: Path) -> tuple[str | None, list[Image.Image]]:
+    """Return the mark and the frames of a former run, in order; no mark without a picture, no frames if damaged."""
     try:
         with opened(path) as file:
             is_gif = file.format == "GIF"
             said = _text(file.info.get("comment", "") if is_gif else file.getexif().get(ExifTags.Base.Software, ""))
         pictures = [to_pillow(picture) for picture, _ in _read(path)]
     except (FileNotFoundError, ImageFileError):
-        return []
-    if not said.startswith(f"{mark} "):
-        raise another_part(path)
+        return None, []
+    mark, runs = said.rpartition(" ")[0].rpartition(" ")[0], said.split(" ")[-1]
     frames = [_with_palette(picture, _UNSEEN) for picture in pictures] if is_gif else pictures
-    runs = said.split(" ")[-1]
     if said != _describe(mark, runs, map(_content, frames)):
-        return []
-    return list(
-        chain.from_iterable(repeat(frame, int(run)) for frame, run in zip(frames, runs.split(","), strict=True))
-    )
+        return mark, []
+    counts = map(int, runs.split(","))
+    return mark, list(chain.from_iterable(map(repeat, frames, counts)))
 
 
 def _describe(mark: str, runs: str, contents: Iterable[bytes]) -> str:

@@ -25,7 +25,6 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
 from impasto.images import pixel_limit
-from impasto.painting.outputs import another_part
 from impasto.painting.pictures import Pixels
 
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -213,7 +212,8 @@ class ClipReader:
 class ClipWriter:
     """A new clip with the frames given and the packets of the source; a file that is playable at any time.
 
-    ``left_out`` names the sound and subtitles that the new file's kind does not take.
+    ``frames``: how many it has, without those that the encoder still holds. ``left_out`` names the sound and subtitles
+    that the new file's kind does not take.
 
     Raises:
         ClipError: the file's kind holds no such clip.
@@ -244,8 +244,7 @@ class ClipWriter:
         """Encode the painted frame."""
         encoded = _to_frame(frame, self.form, self.stream.pix_fmt or "")
         encoded.time_base = self.time_base
-        self.container.mux(self.stream.encode(encoded))
-        self.frames += 1
+        self._mux(self.stream.encode(encoded))
 
     def write_encoded(self, packet: "av.Packet[Any]", frame: Frame) -> None:
         """Add a frame that a former run encoded in the same way, at the time of its source."""
@@ -253,8 +252,7 @@ class ClipWriter:
         packet.time_base = self.time_base
         packet.pts = packet.dts = frame.time
         packet.duration = frame.duration
-        self.container.mux(packet)
-        self.frames += 1
+        self._mux([packet])
 
     def copy(self, packet: "av.Packet[Any]") -> None:
         """Add a packet of sound or subtitles, if its stream is taken."""
@@ -270,9 +268,13 @@ class ClipWriter:
     def close(self) -> None:
         """Write what is still held back, and the end of the file."""
         try:
-            self.container.mux(self.stream.encode(None))
+            self._mux(self.stream.encode(None))
         finally:
             self.container.close()
+
+    def _mux(self, packets: "list[av.Packet[Any]]") -> None:
+        self.container.mux(packets)
+        self.frames += len(packets)
 
     def _add_video(self, source: ClipReader, *, quality: int, is_webm: bool) -> VideoStream:
         form, original = self.form, source.stream.codec_context
@@ -317,25 +319,24 @@ class ClipWriter:
 class FormerClip:
     """The encoded frames of a partial clip, to go on from.
 
+    ``mark`` is what it says of its making.
+
     Raises:
         ClipError: the file is no clip.
-        ValueError: ``mark`` is another than the one it was written with.
     """
 
-    def __init__(self, path: Path, *, mark: str) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         with _open(path) as container:
             stream = _main_stream(container, path)
-            marks = {value for key, value in stream.metadata.items() if key.lower() == "handler_name"}
-        if marks != {mark}:
-            raise another_part(path)
+            self.mark = next((value for key, value in stream.metadata.items() if key.lower() == "handler_name"), "")
         self.frames = sum(1 for _ in self._whole_packets())
 
     @classmethod
-    def find(cls, path: Path, *, mark: str) -> Self | None:
-        """Return what is to be continued; None where nothing is there, or no frame of a killed run was on the disk."""
+    def find(cls, path: Path) -> Self | None:
+        """Return what an earlier run left; None where nothing is there, or no frame of a killed run was on the disk."""
         try:
-            former = cls(path, mark=mark)
+            former = cls(path)
         except (FileNotFoundError, ClipError):
             return None
         return former if former.frames else None

@@ -98,6 +98,14 @@ def another_part(path: Path) -> ValueError:
     )
 
 
+def note_part(error: BaseException, path: Path, *, frames: int, is_ours: bool) -> None:
+    """Note with an error what is in the partial clip, if any: of this source, style and options, or of others."""
+    if frames and is_ours:
+        error.add_note(f"the {frames} frames done are in {str(path)!r}, and --resume continues")
+    elif frames:
+        error.add_note(f"{str(path)!r} still has the {frames} frames that a run with other options painted")
+
+
 def _find_sources(inputs: Sequence[str], *, output: str | None, style_name: str) -> dict[Path, Path]:
     """Return every picture with the subfolder in which it was found, below the folder that was named."""
     found: dict[Path, tuple[Path, Path]] = {}  # by real path: a picture named twice is painted once

@@ -12,13 +12,13 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import av
 
 from impasto.files import NO_SPACE, flush_to_disk
 from impasto.painting.clips import ClipError, ClipReader, ClipWriter, FormerClip, Frame
-from impasto.painting.outputs import ClipOptions, Job, mark_of, partial_path
+from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, note_part, partial_path
 from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Pixels
 from impasto.painting.smoothing import Smoother
@@ -41,8 +41,8 @@ def paint_clip(
 ) -> None:
     """Write the painted clip: size, frame times, colours, sound and subtitles are those of the source.
 
-    On any error, and on Ctrl-C, the frames painted until then stay as a clip at ``partial_path``, which a note of the
-    error says. ``options.resume`` goes on from there.
+    On any error, and on Ctrl-C, the frames painted until then stay as a clip at ``partial_path``, unless an earlier run
+    left as many there; a note of the error says what is there. ``options.resume`` goes on from it.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -50,36 +50,35 @@ def paint_clip(
         ValueError: the memory is too little for a frame, or the partial clip is of something else.
         OSError: the disk is full, or the folder cannot be written.
     """
-    partial = partial_path(job.target)
     mark = mark_of(painter, job, look, options)
     with ExitStack() as stack:
         source = stack.enter_context(ClipReader(job.source))
-        former = FormerClip.find(partial, mark=mark) if options.resume else None
-        # The former part stays until the new one has as many frames.
-        place = partial if former is None else partial.with_name(f".{secrets.token_hex(8)}{partial.suffix}")
-        writer = ClipWriter(place, source, quality=options.quality, mark=mark, strip=options.strip)
+        part = stack.enter_context(_Part(partial_path(job.target), mark))
+        if options.resume and not part.is_ours:
+            raise another_part(part.path)
+        writer = ClipWriter(part.place, source, quality=options.quality, mark=mark, strip=options.strip)
         if writer.left_out:
             warn(f"{str(job.target)!r} cannot hold, and leaves out: {', '.join(writer.left_out)}")
+        former = part.former if options.resume else None
         run = _Run(painter, source, former, writer, look, smooth=Smoother() if options.smooth else None)
         try:
-            run.paint(lambda: os.replace(place, partial), progress)
+            run.paint(part, progress)
             writer.close()
+            part.show()
             cut = source.find_cut()
             if broken := source.broken + writer.broken:
                 warn(f"passed over {broken} broken packets of {str(job.source)!r}")
             if missing := source.find_missing():
                 warn(missing)
         except BaseException as error:
-            _keep(writer, place, partial)
             told = _explain(error, job.target)
-            if partial.exists():
-                done = max(writer.frames, run.former_frames)
-                told.add_note(f"the {done} frames done are in {str(partial)!r}, and --resume continues")
+            part.keep(writer)
+            note_part(told, part.path, frames=part.frames, is_ours=part.is_ours)
             raise told from error.__cause__
-    if cut is not None:
-        raise ClipError(f"{cut}; its {writer.frames} frames are painted in {str(partial)!r}")
-    flush_to_disk(partial)
-    os.replace(partial, job.target)
+        if cut is not None:
+            raise ClipError(f"{cut}; its {writer.frames} frames are painted in {str(part.path)!r}")
+        flush_to_disk(part.path)
+        os.replace(part.path, job.target)
 
 
 def _explain(error: BaseException, target: Path) -> BaseException:
@@ -94,12 +93,50 @@ def _explain(error: BaseException, target: Path) -> BaseException:
     )
 
 
-def _keep(writer: ClipWriter, place: Path, partial: Path) -> None:
-    """Leave a playable part, or the former one where this is shorter, or nothing where there is no frame."""
-    with suppress(Exception):  # the error that led here is the one to be told
-        writer.close()
-    if place != partial or not writer.frames:
-        place.unlink(missing_ok=True)
+class _Part:
+    """The partial clip at ``path``, of ``frames`` frames: that of an earlier run until this one has more.
+
+    Until then this one is written at ``place``, hidden beside it. ``is_ours``: made as ``mark`` says.
+    """
+
+    def __init__(self, path: Path, mark: str) -> None:
+        self.path = path
+        self.former = FormerClip.find(path)
+        self.frames = 0 if self.former is None else self.former.frames
+        self.is_ours = self.former is None or self.former.mark == mark
+        self.place = path if self.former is None else path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_hidden:
+            self.place.unlink(missing_ok=True)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether what this run writes is not yet at ``path``."""
+        return self.place != self.path
+
+    def show(self) -> None:
+        """Replace what the earlier run left, if that is not done."""
+        if self.is_hidden:
+            os.replace(self.place, self.path)
+            self.place, self.is_ours = self.path, True
+
+    def grow(self, writer: ClipWriter) -> None:
+        """Show what the writer has, if it is more."""
+        if writer.frames > self.frames:
+            self.show()
+
+    def keep(self, writer: ClipWriter) -> None:
+        """Leave a playable part, or the former one where this is not longer, or nothing where there is no frame."""
+        with suppress(Exception):  # the error that led here is the one to be told
+            writer.close()
+        self.grow(writer)
+        self.frames = max(self.frames, writer.frames)
+        if not self.is_hidden and not writer.frames:
+            self.path.unlink(missing_ok=True)
 
 
 class _Run:
@@ -123,8 +160,8 @@ class _Run:
         self.former_frames = 0 if former is None else former.frames
         self.done = 0
 
-    def paint(self, caught_up: Callable[[], None], progress: Progress) -> None:
-        """Write the whole clip; call ``caught_up`` when it has the frames of the former run."""
+    def paint(self, part: _Part, progress: Progress) -> None:
+        """Write the whole clip; the part is shown when it has more frames than that of the earlier run."""
         total = self.source.expected_frames
         with ThreadPoolExecutor(1) as decoding, ThreadPoolExecutor(1) as encoding:
             writes = _Writes(encoding)
@@ -134,8 +171,8 @@ class _Run:
                     continue
                 self._add(item, writes)
                 self.done += 1
-                if self.done == self.former_frames:
-                    writes.add(caught_up)
+                if self.done > part.frames and part.is_hidden:
+                    writes.add(part.grow, self.writer)
                 progress(self.done, total)
             writes.finish()
 

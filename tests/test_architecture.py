@@ -226,7 +226,7 @@ def writes(node: ast.Call) -> bool:
 
 
 APART = {
-    "_open_locked": "the lock, which says who holds it",
+    "_open_locked": "the lock, which says who holds it, or nothing",
     "__init__": "a clip under its partial name, renamed when it is whole",
     "flush_to_disk": "what is written already",
     "_encode_deep_tiff": "into memory",

@@ -1,14 +1,17 @@
 """Clips keep what belongs to them, survive interruption and damage, and need no more memory the longer they are."""
 
+import errno
+import fcntl
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import av
 import numpy as np
@@ -16,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from impasto import files
 from impasto.painting.batch import paint_clips
 from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.painter import Look
@@ -393,6 +397,82 @@ class TestInterrupted:
         line = "error: no space left to write 'b.mp4' (File too large): free some and run again; "
         assert capsys.readouterr().err.startswith(line)
         assert not Path("b.mp4").exists()
+
+
+class Calls(Stylizer):
+    """Does something else before it paints."""
+
+    before: Callable[[], object] = staticmethod(lambda: None)
+
+    def paint(self, pixels: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+        self.before()
+        return super().paint(pixels, look)
+
+
+class TestTwoRuns:
+    @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+    @pytest.mark.usefixtures("folder")
+    def test_the_second_is_one_line_and_takes_nothing(self, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+        source = f"a{suffix}"
+        if suffix == ".mp4":
+            write_clip(Path(source))
+        else:
+            images = [Image.fromarray(picture(9 * number, (32, 24))) for number in range(3)]
+            images[0].save(source, save_all=True, append_images=images[1:], duration=50)
+        answers: list[int] = []
+
+        def paint_the_same() -> None:
+            if not answers:
+                answers.append(stylize(source, "--output", f"b/b{suffix}"))
+
+        stylizer = Calls.load("runs/zigzag", device="cpu")
+        stylizer.before = paint_the_same
+        paint(stylizer, source, f"b/b{suffix}")
+        assert answers == [2]
+        assert capsys.readouterr().err == (
+            f"error: expected a target that no other run is writing, got 'b/b{suffix}': wait for the end of the other, "
+            "or choose another name\n"
+        )
+        assert os.listdir("b") == [f"b{suffix}"]
+        assert stylize(source, "--output", f"b/b{suffix}") == 0
+
+    def test_a_killed_one_does_not_hinder_the_next(self, folder: Path) -> None:
+        code = "import os\nfrom pathlib import Path\nfrom impasto.files import reserved\n"
+        code += "with reserved(Path('b/b.mp4')):\n    os.kill(os.getpid(), 9)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+        assert len(os.listdir("b")) == 1
+        write_clip(folder / "a.mp4")
+        assert stylize("a.mp4", "--output", "b/b.mp4") == 0
+        assert os.listdir("b") == ["b.mp4"]
+
+    @pytest.mark.parametrize("reason", ["system", "file system"])
+    @pytest.mark.usefixtures("folder")
+    def test_without_locks_it_paints_all_the_same(self, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        if reason == "system":
+            monkeypatch.setattr(files, "fcntl", None)
+        else:
+            monkeypatch.setattr(fcntl, "flock", refuse)
+        write_clip(Path("a.mp4"))
+        assert stylize("a.mp4", "--output", "b/b.mp4") == 0
+        assert os.listdir("b") == ["b.mp4"]
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_lock_removed_in_the_last_moment_is_made_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        path, flock = Path("b.mp4"), fcntl.flock
+        lock = files.hidden_beside(path, ".lock")
+
+        def end_the_other(file: IO[bytes], how: int) -> None:
+            monkeypatch.setattr(fcntl, "flock", flock)
+            lock.unlink()
+            flock(file, how)
+
+        monkeypatch.setattr(fcntl, "flock", end_the_other)
+        with files.reserved(path):
+            assert lock.exists()
+        assert not lock.exists()
 
 
 def fill_with_nonsense(path: Path, numbers: Sequence[int]) -> None:

@@ -1,13 +1,20 @@
 """Files written whole or not at all: a full disk or a Ctrl-C never leaves half a file behind."""
 
 import errno
+import hashlib
 import os
 import re
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of a disk, a quota or a limit that is full."""
@@ -45,6 +52,55 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.iterdir():
         if re.fullmatch(r"\.[0-9a-f]{16}(\.\w+)?", path.name):
             path.unlink(missing_ok=True)
+
+
+def hidden_beside(path: Path, suffix: str) -> Path:
+    """Return a hidden path, the same for the same path: what a killed run left there is written over."""
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{suffix}")
+
+
+@contextmanager
+def reserved(path: Path) -> Iterator[None]:
+    """Keep other runs from writing ``path`` and what belongs to it; ends with this process, however that ends.
+
+    Missing parent folders are created. Where the system knows no locks, nobody is kept away.
+
+    Raises:
+        ValueError: another run has reserved it.
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = hidden_beside(path, ".lock")
+    try:
+        file = None if fcntl is None else _open_locked(lock, path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    try:
+        yield
+    finally:
+        if file is not None:
+            lock.unlink(missing_ok=True)
+            file.close()
+
+
+def _open_locked(lock: Path, path: Path) -> IO[bytes]:
+    while True:
+        file = lock.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise ValueError(
+                f"expected a target that no other run is writing, got {str(path)!r}: wait for the end of the other, "
+                "or choose another name"
+            ) from error
+        except OSError:  # a file system without locks
+            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()  # whoever had it has removed it meanwhile
 
 
 def flush_to_disk(path: Path) -> None:

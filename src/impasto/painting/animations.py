@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from impasto.files import written_whole
+from impasto.files import reserved, written_whole
 from impasto.images import ImageFileError, format_of, opened
 from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, note_part, partial_path
 from impasto.painting.painter import Look, Painter
@@ -38,43 +38,44 @@ def paint_animation(
     Raises:
         FileNotFoundError: nothing is there.
         ImageFileError: the file is no picture, or is damaged.
-        ValueError: the memory is too little for a frame, the partial file is of something else, or a GIF cannot hold
-            how long a frame stays.
+        ValueError: the memory is too little for a frame, the partial file is of something else, another run paints the
+            same one, or a GIF cannot hold how long a frame stays.
         OSError: the disk is full, or the folder cannot be written.
     """
-    partial, mark = partial_path(job.target), mark_of(painter, job, look, options)
-    said, left = _read_part(partial)
-    is_ours = said in (None, mark)
-    if options.resume and not is_ours:
-        raise another_part(partial)
-    former = left if options.resume else []
-    done = len(left)
-    del left
-    frames: list[Image.Image] = []
-    loop: dict[str, object] = {}
-    durations: list[int] = []
-    paint = _FramePainter(painter, look, is_gif=format_of(job.target) == "GIF", is_smooth=options.smooth)
-    try:
-        for photo, info in _read(job.source):
-            if paint.is_gif and info["duration"] > _LONGEST_STAY:
-                raise _too_long(job.target)
-            known = former[len(frames)] if len(frames) < len(former) else None
-            try:
-                frames.append(paint(photo) if known is None else paint.remember(photo, known))
-            except ValueError as error:
-                raise ValueError(f"{error} ({str(job.source)!r})") from error
-            durations.append(info["duration"])
-            loop = {"loop": info["loop"]} if "loop" in info else {}
-            progress(len(frames), info["frames"])
-        _write(job.target, frames, durations, quality=options.quality, **loop)
-    except BaseException as error:
-        with suppress(Exception):  # the error that led here is the one to be told
-            if len(frames) > done:
-                _write_part(partial, frames, durations, mark=mark, **loop)
-                done, is_ours = len(frames), True
-        note_part(error, partial, frames=done, is_ours=is_ours)
-        raise
-    partial.unlink(missing_ok=True)
+    with reserved(job.target):
+        partial, mark = partial_path(job.target), mark_of(painter, job, look, options)
+        said, left = _read_part(partial)
+        is_ours = said in (None, mark)
+        if options.resume and not is_ours:
+            raise another_part(partial)
+        former = left if options.resume else []
+        done = len(left)
+        del left
+        frames: list[Image.Image] = []
+        loop: dict[str, object] = {}
+        durations: list[int] = []
+        paint = _FramePainter(painter, look, is_gif=format_of(job.target) == "GIF", is_smooth=options.smooth)
+        try:
+            for photo, info in _read(job.source):
+                if paint.is_gif and info["duration"] > _LONGEST_STAY:
+                    raise _too_long(job.target)
+                known = former[len(frames)] if len(frames) < len(former) else None
+                try:
+                    frames.append(paint(photo) if known is None else paint.remember(photo, known))
+                except ValueError as error:
+                    raise ValueError(f"{error} ({str(job.source)!r})") from error
+                durations.append(info["duration"])
+                loop = {"loop": info["loop"]} if "loop" in info else {}
+                progress(len(frames), info["frames"])
+            _write(job.target, frames, durations, quality=options.quality, **loop)
+        except BaseException as error:
+            with suppress(Exception):  # the error that led here is the one to be told
+                if len(frames) > done:
+                    _write_part(partial, frames, durations, mark=mark, **loop)
+                    done, is_ours = len(frames), True
+            note_part(error, partial, frames=done, is_ours=is_ours)
+            raise
+        partial.unlink(missing_ok=True)
 
 
 class _FramePainter:

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 import av
 
-from impasto.files import NO_SPACE, flush_to_disk
+from impasto.files import NO_SPACE, flush_to_disk, reserved
 from impasto.painting.clips import ClipError, ClipReader, ClipWriter, FormerClip, Frame
 from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, note_part, partial_path
 from impasto.painting.painter import Look, Painter
@@ -47,12 +47,14 @@ def paint_clip(
     Raises:
         FileNotFoundError: nothing is there.
         ClipError: the source is no clip, has no frames, or ends too early.
-        ValueError: the memory is too little for a frame, or the partial clip is of something else.
+        ValueError: the memory is too little for a frame, the partial clip is of something else, or another run paints
+            the same one.
         OSError: the disk is full, or the folder cannot be written.
     """
     mark = mark_of(painter, job, look, options)
     with ExitStack() as stack:
         source = stack.enter_context(ClipReader(job.source))
+        stack.enter_context(reserved(job.target))
         part = stack.enter_context(_Part(partial_path(job.target), mark))
         if options.resume and not part.is_ours:
             raise another_part(part.path)

@@ -363,6 +363,29 @@ class TestInterrupted:
         assert stylizer.painted == 300 - done
         assert times(Path("b.mp4")) == times(Path("a.mp4"))
 
+    @pytest.mark.usefixtures("folder")
+    def test_what_a_run_killed_while_it_catches_up_leaves_is_removed_by_the_next(self) -> None:
+        write_clip(Path("a.mp4"))
+        stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+        with pytest.raises(KeyboardInterrupt):
+            paint(stylizer, "a.mp4", "b/b.mp4")
+        code = """
+import os
+from impasto.cli import main
+from impasto.painting.clips import ClipWriter
+write = ClipWriter.write_encoded
+ClipWriter.write_encoded = lambda self, *frame: write(self, *frame) if self.frames < 3 else os.kill(os.getpid(), 9)
+main("stylize --model runs/zigzag --device cpu a.mp4 -o b/b.mp4 --quality 100 --resume".split())
+"""
+        before = Path("b/b.partial.mp4").read_bytes()
+        for _ in range(2):
+            assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+            assert len(os.listdir("b")) == 3  # the part, the lock, and what was written
+        assert Path("b/b.partial.mp4").read_bytes() == before
+        stylizer.left, stylizer.painted = 3, 0
+        paint(stylizer, "a.mp4", "b/b.mp4", resume=True)
+        assert os.listdir("b") == ["b.mp4"]
+
     @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
     @pytest.mark.usefixtures("folder")
     def test_a_part_that_ends_anywhere_is_continued(self, name: str) -> None:

@@ -5,7 +5,6 @@ and continued.
 """
 
 import os
-import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -16,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import av
 
-from impasto.files import NO_SPACE, flush_to_disk, reserved
+from impasto.files import NO_SPACE, flush_to_disk, hidden_beside, reserved
 from impasto.painting.clips import ClipError, ClipReader, ClipWriter, FormerClip, Frame
 from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, note_part, partial_path
 from impasto.painting.painter import Look, Painter
@@ -106,14 +105,14 @@ class _Part:
         self.former = FormerClip.find(path)
         self.frames = 0 if self.former is None else self.former.frames
         self.is_ours = self.former is None or self.former.mark == mark
-        self.place = path if self.former is None else path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
+        self.hidden = hidden_beside(path, path.suffix)
+        self.place = path if self.former is None else self.hidden
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.is_hidden:
-            self.place.unlink(missing_ok=True)
+        self.hidden.unlink(missing_ok=True)
 
     @property
     def is_hidden(self) -> bool:

@@ -29,6 +29,7 @@ class Clip:
     subtitles: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     rotation: int = 0
+    sample_aspect_ratio: Fraction = Fraction(1)
     metadata: dict[str, str] = field(default_factory=dict)
     stream_metadata: dict[str, str] = field(default_factory=dict)
 
@@ -53,6 +54,7 @@ def write_clip(path: Path, clip: Clip | None = None) -> Path:
         video.pix_fmt = clip.pix_fmt
         video.codec_context.time_base = clip.time_base
         video.codec_context.colorspace, video.codec_context.color_range = clip.colorspace, clip.color_range
+        video.codec_context.sample_aspect_ratio = clip.sample_aspect_ratio
         if clip.rotation:
             video.set_display_rotation(clip.rotation)
         sound: Any = out.add_stream("aac", RATE) if clip.has_sound else None

@@ -112,6 +112,20 @@ class TestKept:
         assert difference(np.rot90(pixels(before), degrees // 90), pixels(after)) < 4
         assert difference(np.rot90(pixels(before), degrees // 90 + 2), pixels(after)) > 20
 
+    @pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])  # the second says nothing of it, the container does
+    @pytest.mark.parametrize(("degrees", "expected"), [(0, Fraction(4, 3)), (90, Fraction(3, 4))])
+    @pytest.mark.usefixtures("folder")
+    def test_pixels_that_are_not_square(
+        self, codec: str, degrees: int, expected: Fraction, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_clip(Path("a.mp4"), Clip(codec=codec, rotation=degrees, sample_aspect_ratio=Fraction(4, 3)))
+        assert stylize("a.mp4", "--output", "b.mkv") == 0
+        with av.open("b.mkv") as clip:
+            assert clip.streams.video[0].sample_aspect_ratio == expected
+        assert capsys.readouterr().err == ""
+        assert stylize("a.mp4", "--output", "b.webm") == 0
+        assert capsys.readouterr().err == "warning: 'b.webm' cannot hold, and leaves out: sample aspect ratio (4:3)\n"
+
     @pytest.mark.parametrize(("colorspace", "color_range"), [(1, 1), (1, 2), (5, 1), (6, 2), (9, 1), (2, 0)])
     @pytest.mark.usefixtures("folder")
     def test_colours_and_their_tags(self, colorspace: int, color_range: int) -> None:

@@ -212,8 +212,8 @@ class ClipReader:
 class ClipWriter:
     """A new clip with the frames given and the packets of the source; a file that is playable at any time.
 
-    ``frames``: how many it has, without those that the encoder still holds. ``left_out`` names the sound and subtitles
-    that the new file's kind does not take.
+    ``frames``: how many it has, without those that the encoder still holds. ``left_out`` names what the
+    new file's kind does not take, such as subtitles.
 
     Raises:
         ClipError: the file's kind holds no such clip.
@@ -224,6 +224,7 @@ class ClipWriter:
         self.form, self.time_base = source.form, source.time_base
         self.frames = 0
         self.broken = 0
+        self.left_out: list[str] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         self.container: OutputContainer = av.open(_url(path), "w", options=_options(path, source))
         # What is written is on the disk at once, should the machine fail.
@@ -232,7 +233,6 @@ class ClipWriter:
         self.strip = strip
         self.stream.metadata.update({**self._kept(source.stream.metadata), "handler_name": mark})
         self.copies: dict[int, Stream] = {}
-        self.left_out: list[str] = []
         for stream in source.container.streams:
             if stream is not source.stream:
                 self._add_copy(stream)
@@ -277,7 +277,7 @@ class ClipWriter:
         self.frames += len(packets)
 
     def _add_video(self, source: ClipReader, *, quality: int, is_webm: bool) -> VideoStream:
-        form, original = self.form, source.stream.codec_context
+        form = self.form
         width, height = form.upright_size
         rate = source.stream.average_rate or Fraction(25)
         crf = round(51 - 0.36 * quality)  # 95: 17, as good as the painting; 75: 24; 50: 33
@@ -296,8 +296,10 @@ class ClipWriter:
         context.flags |= CodecFlags.frame_duration
         context.color_range, context.colorspace = form.painted.color_range, form.painted.colorspace
         context.color_primaries, context.color_trc = form.color_primaries, form.color_trc
-        if aspect := original.sample_aspect_ratio:
+        if aspect := source.stream.sample_aspect_ratio:  # of the container, where the codec has none
             context.sample_aspect_ratio = 1 / aspect if form.is_turned else aspect
+            if is_webm and aspect != 1:  # it could, but PyAV has no way to write it there
+                self.left_out.append(f"sample aspect ratio ({aspect.numerator}:{aspect.denominator})")
         return stream
 
     def _add_copy(self, template: Stream) -> None:

@@ -165,10 +165,13 @@ class TestKept:
         assert np.abs(seen[0].astype(int) - (255, 0, 0)).max() <= 2
 
     @pytest.mark.usefixtures("folder")
-    def test_ten_bits(self) -> None:
+    def test_ten_bits(self, capsys: pytest.CaptureFixture[str]) -> None:
         write_clip(Path("a.mp4"), Clip(pix_fmt="yuv420p10le"))
         assert stylize("a.mp4", "--output", "b.mp4", "--strength", 0) == 0
         assert {frame.format.name for frame in frames(Path("b.mp4"))} == {"yuv420p10le"}
+        assert capsys.readouterr().err == ""
+        assert stylize("a.mp4", "--output", "b.webm") == 0
+        assert capsys.readouterr().err == "warning: 'b.webm' cannot hold, and leaves out: more than 8 bits\n"
 
     @pytest.mark.usefixtures("folder")
     def test_title_and_chapters_unless_stripped(self) -> None:

@@ -289,6 +289,8 @@ class ClipWriter:
         stream.width, stream.height = width, height
         sampling = "444" if width % 2 or height % 2 else "420"
         stream.pix_fmt = f"yuv{sampling}p" + ("10le" if form.is_deep and not is_webm else "")
+        if form.is_deep and is_webm:
+            self.left_out.append("more than 8 bits")
         context = stream.codec_context
         context.time_base = self.time_base
         context.gop_size = _KEYFRAME_EVERY

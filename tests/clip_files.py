@@ -31,6 +31,7 @@ class Clip:
     rotation: int = 0
     sample_aspect_ratio: Fraction = Fraction(1)
     metadata: dict[str, str] = field(default_factory=dict)
+    chapters: Sequence[str] = ()
     stream_metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -49,6 +50,7 @@ def write_clip(path: Path, clip: Clip | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=clip.options) as out:
         out.metadata.update(clip.metadata)
+        out.set_chapters([_chapter(number, title) for number, title in enumerate(clip.chapters)])
         video: Any = out.add_stream(clip.codec, Fraction(10), {"crf": "4"} if clip.codec == "libx264" else {})
         video.width, video.height = clip.size
         video.pix_fmt = clip.pix_fmt
@@ -95,6 +97,17 @@ def _sound(number: int) -> av.AudioFrame:
     frame = av.AudioFrame.from_ndarray(wave, "s16", "mono")
     frame.sample_rate, frame.pts = RATE, number * RATE // 10
     return frame
+
+
+def _chapter(number: int, title: str) -> Any:
+    start = 200 * number
+    return {
+        "id": number + 1,
+        "start": start,
+        "end": start + 200,
+        "time_base": Fraction(1, 1000),
+        "metadata": {"title": title},
+    }
 
 
 def frames(path: Path) -> list[av.VideoFrame]:

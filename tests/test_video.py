@@ -173,13 +173,16 @@ class TestKept:
         assert stylize("a.mp4", "--output", "b.webm") == 0
         assert capsys.readouterr().err == "warning: 'b.webm' cannot hold, and leaves out: more than 8 bits\n"
 
+    @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
     @pytest.mark.usefixtures("folder")
-    def test_title_and_chapters_unless_stripped(self) -> None:
-        write_clip(Path("a.mkv"), Clip(metadata={"title": "A walk"}))
-        for words, expected in ([], "A walk"), (["--strip"], None):
-            assert stylize("a.mkv", "--output", "b.mkv", *words) == 0
-            with av.open("b.mkv") as clip:
-                assert clip.metadata.get("title") == expected
+    def test_title_and_chapters_unless_stripped(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(Path(name), Clip(metadata={"title": "A walk"}, chapters=["one", "two"]))
+        for words, title, chapters in ([], "A walk", ["one", "two"]), (["--strip"], None, []):
+            assert stylize(name, "--output", f"b/{name}", *words) == 0
+            with av.open(f"b/{name}") as clip:
+                assert clip.metadata.get("title") == title
+                assert [chapter["metadata"]["title"] for chapter in clip.chapters()] == chapters
+        assert capsys.readouterr().err == ""
 
     @pytest.mark.usefixtures("folder")
     def test_what_streams_say_unless_stripped(self) -> None:

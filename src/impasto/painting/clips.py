@@ -19,7 +19,7 @@ from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags as CodecFlags
 from av.container import InputContainer, OutputContainer
 from av.container.core import Flags as ContainerFlags
-from av.stream import Stream
+from av.stream import Discard, Stream
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
@@ -234,7 +234,8 @@ class ClipWriter:
         self.stream.metadata.update({**self._kept(source.stream.metadata), "handler_name": mark})
         self.copies: dict[int, Stream] = {}
         for stream in source.container.streams:
-            if stream is not source.stream:
+            # MP4 has chapters in a track of its own, which FFmpeg reads as such and discards.
+            if stream is not source.stream and stream.discard != Discard.all:
                 self._add_copy(stream)
         if not strip:
             self.container.metadata.update(source.container.metadata)

@@ -28,7 +28,6 @@ from impasto.images import pixel_limit
 from impasto.painting.pictures import Pixels
 
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-_UNSPECIFIED = 2  # of FFmpeg's matrices, primaries and transfer curves
 _MATRICES = {  # FFmpeg's number in a file, to its name in the conversion
     1: Colorspace.ITU709,
     4: Colorspace.FCC,

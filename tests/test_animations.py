@@ -1,6 +1,7 @@
 """Animated GIF and WebP files move as before when they are painted."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -270,11 +271,28 @@ def test_frames_that_stay_too_long_for_a_gif(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.usefixtures("folder")
-def test_equal_frames_that_stay_too_long_together() -> None:
-    frame = Image.fromarray(picture(0, SIZE)).quantize(8)
-    with pytest.raises(ValueError, match=r"^expected frames that stay for at most 655 s, .* for 'a\.gif': write a"):
+@pytest.mark.parametrize(("width", "advice"), [(33, "write a .webp instead"), (16_384, "let them stay shorter")])
+def test_equal_frames_that_stay_too_long_together(width: int, advice: str) -> None:
+    frame = Image.new("P", (width, 2))
+    expected = "expected frames that stay for at most 655 s, as a GIF's can, got longer ones for 'a.gif'"
+    with pytest.raises(ValueError, match=rf"^{re.escape(expected)}: {advice}$"):
         animations._write(Path("a.gif"), [frame, frame.copy()], [400_000, 400_000])
     assert not Path("a.gif").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_frames_too_wide_for_a_webp_are_not_painted(capsys: pytest.CaptureFixture[str]) -> None:
+    images = [Image.new("L", (16_384, 2), gray) for gray in (0, 90)]
+    images[0].save("a.gif", save_all=True, append_images=images[1:], duration=50)
+    stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+    job = Job(Path("a.gif"), Path("a.webp"), is_clip=True)
+    ((_, error),) = paint_clips(stylizer, [job], look=Look(), options=ClipOptions())
+    assert str(error) == (
+        "expected frames of at most 16,383 px a side, as a WebP's can be, got 16384 x 2 px for 'a.webp': "
+        "write a .gif instead"
+    )
+    assert stylizer.painted == 0
+    assert not Path("a.webp").exists()
 
 
 @pytest.mark.usefixtures("folder")

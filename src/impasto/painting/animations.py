@@ -23,7 +23,8 @@ from impasto.painting.smoothing import Smoother
 
 _UNSEEN = 255  # the colour of a GIF that is transparent
 _RARE = (254, 0, 255)  # under it: Pillow takes edges of the same colour, were they not transparent, for transparent
-_LONGEST_STAY = 655_350  # ms
+_LONGEST_STAY = 655_350  # ms, in a GIF
+_LONGEST_SIDE = 16_383  # px, of a WebP
 _COLOURS = _UNSEEN - 1  # others of a painted frame: read back, the white below what is transparent may be one more
 
 
@@ -39,7 +40,7 @@ def paint_animation(
         FileNotFoundError: nothing is there.
         ImageFileError: the file is no picture, or is damaged.
         ValueError: the memory is too little for a frame, the partial file is of something else, another run paints the
-            same one, or a GIF cannot hold how long a frame stays.
+            same one, or the target cannot hold the size of a frame, or how long it stays.
         OSError: the disk is full, or the folder cannot be written.
     """
     with reserved(job.target):
@@ -57,8 +58,7 @@ def paint_animation(
         paint = _FramePainter(painter, look, is_gif=format_of(job.target) == "GIF", is_smooth=options.smooth)
         try:
             for photo, info in _read(job.source):
-                if paint.is_gif and info["duration"] > _LONGEST_STAY:
-                    raise _too_long(job.target)
+                _check_fits(job.target, photo.pixels.shape[1::-1], duration=info["duration"])
                 known = former[len(frames)] if len(frames) < len(former) else None
                 try:
                     frames.append(paint(photo) if known is None else paint.remember(photo, known))
@@ -135,14 +135,25 @@ def _write(path: Path, frames: list[Image.Image], durations: list[int], **option
         try:
             frames[0].save(temporary, format_of(path), **options)
         except (OverflowError, struct.error) as error:  # of equal frames, which are put together
-            raise _too_long(path) from error
+            raise _too_long(path, frames[0].size) from error
 
 
-def _too_long(path: Path) -> ValueError:
+def _check_fits(path: Path, size: tuple[int, int], *, duration: int) -> None:
+    """Raise ValueError unless the file can hold a frame of that width and height, in px, and duration, in ms."""
+    if format_of(path) == "GIF" and duration > _LONGEST_STAY:
+        raise _too_long(path, size)
+    if format_of(path) == "WEBP" and max(size) > _LONGEST_SIDE:
+        raise ValueError(
+            f"expected frames of at most {_LONGEST_SIDE:,} px a side, as a WebP's can be, got {size[0]} x {size[1]} px "
+            f"for {str(path)!r}: write a .gif instead"
+        )
+
+
+def _too_long(path: Path, size: tuple[int, int]) -> ValueError:
     most = _LONGEST_STAY // 1000
+    advice = "write a .webp instead" if max(size) <= _LONGEST_SIDE else "let them stay shorter"
     return ValueError(
-        f"expected frames that stay for at most {most} s, as a GIF's can, got longer ones for {str(path)!r}: "
-        "write a .webp instead"
+        f"expected frames that stay for at most {most} s, as a GIF's can, got longer ones for {str(path)!r}: {advice}"
     )
 
 

@@ -1,5 +1,6 @@
 """Animated GIF and WebP files move as before when they are painted."""
 
+import io
 import os
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms
 
 from impasto.painting import animations
 from impasto.painting.batch import paint_clips
@@ -80,6 +81,30 @@ def test_what_is_transparent_is_kept(suffix: str) -> None:
     for photo, painted in zip(before, after, strict=True):
         assert np.array_equal(photo[..., 3], painted[..., 3])
         assert (photo[..., 3] == 0).any()
+
+
+@pytest.mark.parametrize("is_stripped", [False, True], ids=["kept", "stripped"])
+@pytest.mark.usefixtures("folder")
+def test_a_turned_one_stands_upright_with_what_was_noted(is_stripped: bool) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Artist] = 6, "Ann"
+    write(Path("a.webp"), exif=exif)
+    words = ["--strip"] if is_stripped else []
+    for target in ("b.webp", "b.gif"):
+        assert stylize("a.webp", "--output", target, "--strength", 0, *words) == 0
+        for photo, painted in zip(read(Path("a.webp"))[0], read(Path(target))[0], strict=True):
+            assert np.abs(gray(np.rot90(photo, -1)) - gray(painted)).mean() < 5
+    with Image.open("b.webp") as after:
+        assert dict(after.getexif()) == ({} if is_stripped else {ExifTags.Base.Artist: "Ann"})
+        assert "sRGB" in ImageCms.getProfileName(io.BytesIO(after.info["icc_profile"]))
+    part = StopsAfter.load("runs/zigzag", device="cpu")
+    part.left = 2
+    with pytest.raises(KeyboardInterrupt):
+        paint(part, "c.webp", ".webp")
+    part.left = 5
+    paint(part, "c.webp", ".webp", resume=True)
+    assert stylize("a.webp", "--output", "d.webp") == 0
+    assert Path("c.webp").read_bytes() == Path("d.webp").read_bytes()
 
 
 @pytest.mark.parametrize("gray", [0, 255])

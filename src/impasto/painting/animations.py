@@ -1,4 +1,4 @@
-"""Animated GIF and WebP: every frame painted; its time, the number of loops and what is transparent stay.
+"""Animated GIF and WebP: every frame painted, upright; its time, the number of loops and what is transparent stay.
 
 Pillow holds all frames of a file until it is written: in a GIF a byte for each pixel, in a WebP three or four. What an
 interruption leaves says how it was made, and how often each of its frames was painted: writers put equal ones together.
@@ -15,10 +15,10 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from impasto.files import reserved, written_whole
-from impasto.images import ImageFileError, format_of, opened
+from impasto.images import ImageFileError, format_of, opened, upright
 from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, note_part, partial_path
 from impasto.painting.painter import Look, Painter
-from impasto.painting.pictures import Picture, from_pillow, to_pillow
+from impasto.painting.pictures import Picture, from_pillow, kept_notes, notes_for, to_pillow
 from impasto.painting.smoothing import Smoother
 
 _UNSEEN = 255  # the colour of a GIF that is transparent
@@ -54,6 +54,7 @@ def paint_animation(
         del left
         frames: list[Image.Image] = []
         loop: dict[str, object] = {}
+        exif: bytes | None = None
         durations: list[int] = []
         paint = _FramePainter(painter, look, is_gif=format_of(job.target) == "GIF", is_smooth=options.smooth)
         try:
@@ -65,9 +66,11 @@ def paint_animation(
                 except ValueError as error:
                     raise ValueError(f"{error} ({str(job.source)!r})") from error
                 durations.append(info["duration"])
+                exif = None if options.strip else photo.exif
                 loop = {"loop": info["loop"]} if "loop" in info else {}
                 progress(len(frames), info["frames"])
-            _write(job.target, frames, durations, quality=options.quality, **loop)
+            notes = {} if paint.is_gif else notes_for("WEBP", exif)
+            _write(job.target, frames, durations, quality=options.quality, **notes, **loop)
         except BaseException as error:
             with suppress(Exception):  # the error that led here is the one to be told
                 if len(frames) > done:
@@ -104,13 +107,17 @@ def _read(path: Path) -> Iterator[tuple[Picture, dict[str, int]]]:
     """Yield each frame, with its ``duration`` in ms, the ``loop`` where there is one, and how many ``frames``."""
     with opened(path) as file:
         count = int(getattr(file, "n_frames", 1))
+        exif = kept_notes(file.getexif())
         for number in range(count):
             file.seek(number)
             file.load()
             info = {"duration": int(file.info.get("duration", 0)), "frames": count}
             if "loop" in file.info:
                 info["loop"] = int(file.info["loop"])
-            yield from_pillow(file), info
+            # Of a copy: turned, the file itself could not give the next.
+            photo = from_pillow(upright(file.copy()))
+            photo.exif = exif
+            yield photo, info
 
 
 def _with_palette(image: Image.Image, count: int) -> Image.Image:

@@ -82,7 +82,7 @@ def read_picture(path: Path) -> Picture:
     if deep is not None and deep.shape[1::-1] != image.size:
         deep = None
     picture = from_pillow(image, deep=deep)
-    picture.exif = _kept(exif)
+    picture.exif = kept_notes(exif)
     return picture
 
 
@@ -148,12 +148,18 @@ def write_picture(path: Path, picture: Picture, *, quality: int = 95) -> None:
         with written_whole(path) as temporary:
             temporary.write_bytes(data)
         return
-    options: dict[str, object] = {"icc_profile": _SRGB}
-    if picture.exif is not None and (file_format != "JPEG" or len(picture.exif) < _LONGEST_EXIF):
-        options["exif"] = picture.exif if file_format != "TIFF" else _load_notes(picture.exif)
+    options = notes_for(file_format, picture.exif)
     if picture.alpha is not None and file_format in _WITHOUT_ALPHA:
         picture = Picture(_on_white(picture.pixels, picture.alpha))
     encode(path, to_pillow(picture), quality=quality, **options)
+
+
+def notes_for(file_format: str, exif: bytes | None) -> dict[str, object]:
+    """Return, as Pillow's options, what stands beside the colours: that they are sRGB, and what the camera noted."""
+    notes: dict[str, object] = {"icc_profile": _SRGB}
+    if exif is not None and (file_format != "JPEG" or len(exif) < _LONGEST_EXIF):
+        notes["exif"] = exif if file_format != "TIFF" else _load_notes(exif)
+    return notes
 
 
 def _raw_mode(file: Image.Image) -> str:
@@ -238,7 +244,7 @@ def _stacked(picture: Picture) -> Pixels:
     return picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
 
 
-def _kept(exif: Image.Exif) -> bytes | None:
+def kept_notes(exif: Image.Exif) -> bytes | None:
     """Return what the camera noted, without orientation, thumbnail, sizes and the layout of a TIFF file."""
     kept = Image.Exif()
     with suppress(Exception):  # Damaged notes are no reason to give up the photo.

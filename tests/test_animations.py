@@ -70,6 +70,35 @@ def test_times_and_loops_are_kept(suffix: str, loop: dict[str, Any]) -> None:
         assert np.abs(gray(photo) - gray(painted)).mean() > 16
 
 
+@pytest.mark.parametrize(
+    ("gif_loop", "webp_loop"), [(None, 1), (0, 0), (1, 2), (4, 5)], ids=["once", "endless", "twice", "five times"]
+)
+@pytest.mark.usefixtures("folder")
+def test_a_gif_says_how_often_it_repeats_and_a_webp_how_often_it_plays(gif_loop: int | None, webp_loop: int) -> None:
+    options: dict[str, Any] = {} if gif_loop is None else {"loop": gif_loop}
+    write(Path("a.gif"), **options)
+    write(Path("a.webp"), loop=webp_loop)
+    for source, target, expected in (("a.gif", "b.webp", webp_loop), ("a.webp", "b.gif", gif_loop)):
+        assert stylize(source, "--output", target) == 0
+        assert read(Path(target))[1:] == (DURATIONS, expected)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_gif_of_more_repeats_than_a_webp_can_play() -> None:
+    write(Path("a.gif"), loop=65_535)
+    for target in ("b.webp", "b.gif"):
+        assert stylize("a.gif", "--output", target) == 0
+        assert read(Path(target))[2] == 65_535
+
+
+@pytest.mark.usefixtures("folder")
+def test_durations_of_a_webp_keep_their_sum_in_a_gif() -> None:
+    images = [Image.fromarray(picture(9 * number, SIZE)) for number in range(7)]
+    images[0].save("a.webp", save_all=True, append_images=images[1:], duration=[16, 33, 33, 16, 33, 33, 17])
+    assert stylize("a.webp", "--output", "b.gif") == 0
+    assert read(Path("b.gif"))[1] == [20, 30, 30, 20, 30, 30, 20]  # which end after 20, 50, 80, 100, 130, 160, 180 ms
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
 @pytest.mark.usefixtures("folder")
 def test_what_is_transparent_is_kept(suffix: str) -> None:
@@ -301,7 +330,7 @@ def test_equal_frames_that_stay_too_long_together(width: int, advice: str) -> No
     frame = Image.new("P", (width, 2))
     expected = "expected frames that stay for at most 655 s, as a GIF's can, got longer ones for 'a.gif'"
     with pytest.raises(ValueError, match=rf"^{re.escape(expected)}: {advice}$"):
-        animations._write(Path("a.gif"), [frame, frame.copy()], [400_000, 400_000])
+        animations._write(Path("a.gif"), [frame, frame.copy()], [400_000, 400_000], plays=1)
     assert not Path("a.gif").exists()
 
 

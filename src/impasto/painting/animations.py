@@ -8,7 +8,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import chain, groupby, repeat
+from itertools import accumulate, chain, groupby, pairwise, repeat
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from impasto.painting.smoothing import Smoother
 _UNSEEN = 255  # the colour of a GIF that is transparent
 _RARE = (254, 0, 255)  # under it: Pillow takes edges of the same colour, were they not transparent, for transparent
 _LONGEST_STAY = 655_350  # ms, in a GIF
+_MOST_LOOPS = 65_535
 _LONGEST_SIDE = 16_383  # px, of a WebP
 _COLOURS = _UNSEEN - 1  # others of a painted frame: read back, the white below what is transparent may be one more
 
@@ -53,7 +54,7 @@ def paint_animation(
         done = len(left)
         del left
         frames: list[Image.Image] = []
-        loop: dict[str, object] = {}
+        plays = 1
         exif: bytes | None = None
         durations: list[int] = []
         paint = _FramePainter(painter, look, is_gif=format_of(job.target) == "GIF", is_smooth=options.smooth)
@@ -67,14 +68,14 @@ def paint_animation(
                     raise ValueError(f"{error} ({str(job.source)!r})") from error
                 durations.append(info["duration"])
                 exif = None if options.strip else photo.exif
-                loop = {"loop": info["loop"]} if "loop" in info else {}
+                plays = info["plays"]
                 progress(len(frames), info["frames"])
             notes = {} if paint.is_gif else notes_for("WEBP", exif)
-            _write(job.target, frames, durations, quality=options.quality, **notes, **loop)
+            _write(job.target, frames, durations, plays=plays, quality=options.quality, **notes)
         except BaseException as error:
             with suppress(Exception):  # the error that led here is the one to be told
                 if len(frames) > done:
-                    _write_part(partial, frames, durations, mark=mark, **loop)
+                    _write_part(partial, frames, durations, plays=plays, mark=mark)
                     done, is_ours = len(frames), True
             note_part(error, partial, frames=done, is_ours=is_ours)
             raise
@@ -104,20 +105,30 @@ class _FramePainter:
 
 
 def _read(path: Path) -> Iterator[tuple[Picture, dict[str, int]]]:
-    """Yield each frame, with its ``duration`` in ms, the ``loop`` where there is one, and how many ``frames``."""
+    """Yield each frame, with its ``duration`` in ms, how often all are shown, ``plays``, and how many ``frames``.
+
+    0 plays: for ever.
+    """
     with opened(path) as file:
         count = int(getattr(file, "n_frames", 1))
         exif = kept_notes(file.getexif())
         for number in range(count):
             file.seek(number)
             file.load()
-            info = {"duration": int(file.info.get("duration", 0)), "frames": count}
-            if "loop" in file.info:
-                info["loop"] = int(file.info["loop"])
+            plays = _count_plays(file)
+            info = {"duration": int(file.info.get("duration", 0)), "plays": plays, "frames": count}
             # Of a copy: turned, the file itself could not give the next.
             photo = from_pillow(upright(file.copy()))
             photo.exif = exif
             yield photo, info
+
+
+def _count_plays(file: Image.Image) -> int:
+    """Return how often an animation is shown, 0: for ever. A GIF counts how often it is shown again."""
+    loop = file.info.get("loop")
+    if loop is None:
+        return 1
+    return int(loop) + 1 if file.format == "GIF" and loop else int(loop)
 
 
 def _with_palette(image: Image.Image, count: int) -> Image.Image:
@@ -133,16 +144,29 @@ def _with_palette(image: Image.Image, count: int) -> Image.Image:
     return unseen
 
 
-def _write(path: Path, frames: list[Image.Image], durations: list[int], **options: object) -> None:
+def _write(path: Path, frames: list[Image.Image], durations: list[int], *, plays: int, **options: object) -> None:
+    """Write frames that stay for ``durations``, in ms, and are shown ``plays`` times, 0: for ever."""
+    loop: int | None = min(plays, _MOST_LOOPS)
     if format_of(path) == "GIF":
+        loop = None if plays == 1 else max(0, plays - 1)
+        durations = _in_hundredths(durations)
         # Each frame from an empty one, or the last would show through; and no colour is left out, or indices move.
         options |= {"disposal": 2, "optimize": False}
-    options |= {"save_all": True, "append_images": frames[1:], "duration": durations}
+    options |= {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": loop}
     with written_whole(path) as temporary:
         try:
             frames[0].save(temporary, format_of(path), **options)
         except (OverflowError, struct.error) as error:  # of equal frames, which are put together
             raise _too_long(path, frames[0].size) from error
+
+
+def _in_hundredths(durations: list[int]) -> list[int]:
+    """Return durations, in ms, that are hundredths of a second, as a GIF's are, and end as near as can be to the same.
+
+    Rounded each by itself they would add up to another length.
+    """
+    ends = [0, *(round(end / 10) * 10 for end in accumulate(durations))]
+    return [end - start for start, end in pairwise(ends)]
 
 
 def _check_fits(path: Path, size: tuple[int, int], *, duration: int) -> None:
@@ -164,14 +188,15 @@ def _too_long(path: Path, size: tuple[int, int]) -> ValueError:
     )
 
 
-def _write_part(path: Path, frames: list[Image.Image], durations: list[int], *, mark: str, **options: object) -> None:
+def _write_part(path: Path, frames: list[Image.Image], durations: list[int], *, plays: int, mark: str) -> None:
     """Write the frames so that each can be read back as it is."""
     runs = [(content, len(list(same))) for content, same in groupby(map(_content, frames))]
     said = _describe(mark, ",".join(str(count) for _, count in runs), (content for content, _ in runs))
     exif = Image.Exif()
     exif[ExifTags.Base.Software] = said
-    options |= {"comment": said} if format_of(path) == "GIF" else {"lossless": True, "quality": 0, "exif": exif}
-    _write(path, frames, durations, **options)
+    is_gif = format_of(path) == "GIF"
+    options = {"comment": said} if is_gif else {"lossless": True, "quality": 0, "exif": exif}
+    _write(path, frames, durations, plays=plays, **options)
 
 
 def _read_part(path: Path) -> tuple[str | None, list[Image.Image]]:

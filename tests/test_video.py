@@ -10,8 +10,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -21,6 +22,7 @@ from PIL import Image
 
 from impasto import files
 from impasto.painting.batch import paint_clips
+from impasto.painting.clips import _Clock
 from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.painter import Look
 from impasto.painting.stylizer import Stylizer
@@ -200,6 +202,71 @@ class TestKept:
         write_clip(Path("a.mp4")).rename("12:30.mp4")
         assert stylize("12:30.mp4", "--output", "1:x.mp4") == 0
         assert len(frames(Path("1:x.mp4").rename("b.mp4"))) == 8
+
+
+class TestJoined:
+    """Clips joined end to end, of which each has a clock of its own."""
+
+    def join(self, names: Sequence[str], **options: Any) -> None:
+        clip = Clip(times=range(0, 30 * 512, 512), **options)
+        for name in set(names):
+            write_clip(Path(name), clip)
+        Path("a.m2ts").write_bytes(b"".join(Path(name).read_bytes() for name in names))
+
+    @pytest.mark.usefixtures("folder")
+    def test_times_go_on_with_the_sound_to_them(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.join(["b.m2ts"] * 3, has_sound=True)
+        assert stylize("a.m2ts", "--output", "c.mkv") == 0
+        after = times(Path("c.mkv"))
+        assert len(after) == 90
+        steps = [float(later - former) for former, later in pairwise(after)]
+        assert min(steps) > 0.09
+        assert max(steps) < 0.3  # where a clip begins, its sound may be there before its first frame
+        once, thrice = packets(Path("b.m2ts"), "audio"), packets(Path("c.mkv"), "audio")
+        assert len(thrice) == 3 * len(once)
+        # Sound and picture of each are as far apart as in the first.
+        for number in range(3):
+            assert float(thrice[number * len(once)][1] - after[number * 30]) == pytest.approx(
+                float(thrice[0][1] - after[0]), abs=0.002
+            )
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.usefixtures("folder")
+    def test_one_damaged_time_moves_no_other(self) -> None:
+        self.join(["b.m2ts"])
+        clock = _Clock()
+        with av.open("a.m2ts") as clip:
+            read = [packet for packet in clip.demux(video=0) if packet.size]
+            before = [packet.pts for packet in read]
+            read[20].pts = read[20].dts = 7
+            for packet in read:
+                clock.set_on(packet)
+        after = [packet.pts for packet in read]
+        assert after[:20] + after[21:] == before[:20] + before[21:]
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])  # the second begins without times of decoding
+    @pytest.mark.usefixtures("folder")
+    def test_frames_seconds_apart_that_stand_in_another_order_are_not_moved(self, name: str) -> None:
+        clock = _Clock()
+        write_clip(Path(name), Clip(times=range(0, 30 * 2 * 5120, 2 * 5120)))
+        with av.open(name) as clip:
+            read = [packet for packet in clip.demux(video=0) if packet.size]
+            before = [packet.pts for packet in read]
+            assert before != sorted(before, key=lambda pts: pts or 0)
+            for packet in read:
+                clock.set_on(packet)
+        assert [packet.pts for packet in read] == before
+
+    @pytest.mark.usefixtures("folder")
+    def test_sound_that_stands_after_all_frames_is_not_moved(self) -> None:
+        clock = _Clock()
+        write_clip(Path("a.mp4"), Clip(times=range(0, 30 * 512, 512), has_sound=True))
+        with av.open("a.mp4") as clip:
+            read = sorted((packet for packet in clip.demux() if packet.size), key=lambda each: each.stream.index)
+            before = [packet.pts for packet in read]
+            for packet in read:
+                clock.set_on(packet)
+        assert [packet.pts for packet in read] == before
 
 
 class TestPainted:

@@ -40,6 +40,7 @@ _LARGEST_PAL = 576  # rows; what is higher and says nothing of its matrix is tak
 _KEYFRAME_EVERY = 48
 _MOST_FAILURES = 20  # in a row, of reading: beyond them nothing more is expected
 _LATE = 0.5  # seconds that may be missing at the end: durations in headers are rough
+_LEAP = Fraction(1, 4)  # seconds: what steps back further starts over, what steps back less is damaged
 _LONGEST_SCALE = 2**31 - 1
 
 
@@ -107,6 +108,47 @@ class Form:
         return ColorRange.JPEG if self.color_range == ColorRange.JPEG and not self.is_rgb else ColorRange.MPEG
 
 
+class _Clock:
+    """Times that go on where those of a file start over, as they do in MPEG files that were joined end to end.
+
+    ``end``: of what was read so far, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.end = Fraction(0)
+        self.offsets = [Fraction(0)]  # in seconds, from each start of the file's own clock
+        self.starts: dict[int, int] = {}  # which of them the streams, by their numbers, have reached
+        self.last: dict[int, Fraction] = {}
+
+    def set_on(self, packet: "av.Packet[Any]") -> None:
+        """Give a packet the time that it has in the whole."""
+        shown = packet.dts if packet.pts is None else packet.pts
+        if shown is None or packet.time_base is None:
+            return
+        if packet.dts is not None:  # of the times of display, those of neighbours may stand in any order
+            self._find_start(packet.stream, packet.dts * packet.time_base, shown=shown * packet.time_base)
+        shift = round(self.offsets[self.starts.get(packet.stream.index, 0)] / packet.time_base)
+        if packet.pts is not None:
+            packet.pts += shift
+        if packet.dts is not None:
+            packet.dts += shift
+        self.end = max(self.end, (shown + shift + (packet.duration or 0)) * packet.time_base)
+
+    def _find_start(self, stream: Stream, time: Fraction, *, shown: Fraction) -> None:
+        if stream.type not in ("audio", "video"):  # subtitles may stand in any order
+            self.starts[stream.index] = len(self.offsets) - 1
+            return
+        start, last = self.starts.get(stream.index, 0), self.last.get(stream.index, time)
+        if time + self.offsets[start] < last - _LEAP:
+            start += 1
+            # Sound and pictures start over together: the first that does sets the offset.
+            if start == len(self.offsets) or time + self.offsets[start] < last - _LEAP:
+                self.offsets[start : start + 1] = [self.end - shown]
+        elif start and time + self.offsets[start] > last + _LEAP and abs(time + self.offsets[start - 1] - last) < 1:
+            start -= 1  # it fits what was before: it was but one damaged packet
+        self.starts[stream.index], self.last[stream.index] = start, time + self.offsets[start]
+
+
 class ClipReader:
     """A clip's frames and packets, once, in the order of the file.
 
@@ -122,7 +164,7 @@ class ClipReader:
         self.stream = _main_stream(self.container, path)
         self.frames = 0
         self.broken = 0
-        self.end = Fraction(0)
+        self.clock = _Clock()
 
     def __enter__(self) -> Self:
         return self
@@ -165,10 +207,10 @@ class ClipReader:
         if self.container.duration is None or not {"mp4", "matroska"} & set(self.container.format.name.split(",")):
             return None  # others only guess their duration
         expected = Fraction(self.container.duration + max(0, self.container.start_time or 0), av.time_base)
-        if self.end >= expected - Fraction(_LATE):
+        if self.clock.end >= expected - Fraction(_LATE):
             return None
         return (
-            f"expected a whole clip of {float(expected):.1f} s, got one cut off after {float(self.end):.1f} s "
+            f"expected a whole clip of {float(expected):.1f} s, got one cut off after {float(self.clock.end):.1f} s "
             f"in {str(self.path)!r}: copy it again"
         )
 
@@ -196,8 +238,7 @@ class ClipReader:
                 packets = self.container.demux()
                 continue
             failures = 0
-            if packet.pts is not None and packet.time_base is not None:
-                self.end = max(self.end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            self.clock.set_on(packet)
             yield packet
 
     def _decode(self, packet: "av.Packet[Any]") -> list[av.VideoFrame]:

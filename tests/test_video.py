@@ -396,6 +396,23 @@ class TestInterrupted:
         paint(Stylizer.load("runs/zigzag", device="cpu"), "a.mp4", "b/b.mp4")
         assert os.listdir("b") == ["b.mp4"]
 
+    @pytest.mark.parametrize("is_resumed", [False, True], ids=["again", "resumed"])
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+    @pytest.mark.usefixtures("folder")
+    def test_at_no_moment_would_a_kill_leave_fewer_frames_than_before(self, name: str, is_resumed: bool) -> None:
+        write_clip(Path(name), Clip(times=range(0, 140 * 512, 512)))
+        part = Path("b", name).with_suffix(f".partial{Path(name).suffix}")
+        stopped = StopsAfter.load("runs/zigzag", device="cpu")
+        stopped.left = 40
+        with pytest.raises(KeyboardInterrupt):
+            paint(stopped, name, f"b/{name}")
+        left: list[int] = []
+        stylizer = Calls.load("runs/zigzag", device="cpu")
+        stylizer.before = lambda: left.append(whole_packets(part))
+        paint(stylizer, name, f"b/{name}", resume=is_resumed)
+        assert min(left) == 40
+        assert max(left) > 40
+
     @pytest.mark.usefixtures("folder")
     def test_an_error_before_any_frame_leaves_nothing(self) -> None:
         write_clip(Path("a.mp4"))

@@ -37,11 +37,14 @@ _MATRICES = {  # FFmpeg's number in a file, to its name in the conversion
     9: Colorspace.BT2020,
 }
 _LARGEST_PAL = 576  # rows; what is higher and says nothing of its matrix is taken for BT.709, as players do
-_KEYFRAME_EVERY = 48
 _MOST_FAILURES = 20  # in a row, of reading: beyond them nothing more is expected
 _LATE = 0.5  # seconds that may be missing at the end: durations in headers are rough
 _LEAP = Fraction(1, 4)  # seconds: what steps back further starts over, what steps back less is damaged
 _LONGEST_SCALE = 2**31 - 1
+
+
+KEYFRAME_EVERY = 48
+"""Frames of a written clip from one keyframe to the next: those after the last one may not yet be on the disk."""
 
 
 class ClipError(ValueError):
@@ -334,7 +337,7 @@ class ClipWriter:
             self.left_out.append("more than 8 bits")
         context = stream.codec_context
         context.time_base = self.time_base
-        context.gop_size = _KEYFRAME_EVERY
+        context.gop_size = KEYFRAME_EVERY
         context.max_b_frames = 0
         context.flags |= CodecFlags.frame_duration
         context.color_range, context.colorspace = form.painted.color_range, form.painted.colorspace

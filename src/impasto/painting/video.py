@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 import av
 
 from impasto.files import NO_SPACE, flush_to_disk, hidden_beside, reserved
-from impasto.painting.clips import ClipError, ClipReader, ClipWriter, FormerClip, Frame
+from impasto.painting.clips import KEYFRAME_EVERY, ClipError, ClipReader, ClipWriter, FormerClip, Frame
 from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, note_part, partial_path
 from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Pixels
@@ -126,15 +126,16 @@ class _Part:
             self.place, self.is_ours = self.path, True
 
     def grow(self, writer: ClipWriter) -> None:
-        """Show what the writer has, if it is more."""
-        if writer.frames > self.frames:
+        """Show what the writer has, if it is more even after a kill."""
+        if writer.frames > self.frames + KEYFRAME_EVERY:
             self.show()
 
     def keep(self, writer: ClipWriter) -> None:
         """Leave a playable part, or the former one where this is not longer, or nothing where there is no frame."""
         with suppress(Exception):  # the error that led here is the one to be told
             writer.close()
-        self.grow(writer)
+        if writer.frames > self.frames:
+            self.show()
         self.frames = max(self.frames, writer.frames)
         if not self.is_hidden and not writer.frames:
             self.path.unlink(missing_ok=True)
@@ -172,7 +173,7 @@ class _Run:
                     continue
                 self._add(item, writes)
                 self.done += 1
-                if self.done > part.frames and part.is_hidden:
+                if self.done > part.frames + KEYFRAME_EVERY and part.is_hidden:
                     writes.add(part.grow, self.writer)
                 progress(self.done, total)
             writes.finish()

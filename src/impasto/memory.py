@@ -7,13 +7,12 @@ import psutil
 _CONTAINER = Path("/sys/fs/cgroup")  # of Linux, control groups of version 2
 _WORDS = (
     "DefaultCPUAllocator",
-    "CUDA out of memory",
     "MPS backend out of memory",
     "std::bad_alloc",
     "Insufficient memory",
     "Storage size calculation overflowed",
 )
-"""Of errors of torch and OpenCV that have no type of their own, or one that only torch knows."""
+"""Of errors of torch and OpenCV that have no type of their own."""
 
 
 def free_memory() -> int:
@@ -30,5 +29,8 @@ def free_memory() -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory was asked for in vain, on whatever device."""
-    is_of_library = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
-    return isinstance(error, MemoryError) or (is_of_library and any(words in str(error) for words in _WORDS))
+    has_type = (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    )  # torch's, not imported here
+    says_so = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
+    return has_type or (says_so and any(words in str(error) for words in _WORDS))

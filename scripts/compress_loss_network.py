@@ -537,9 +537,9 @@ def start(teacher: LossNetwork, crops: Crops, *, arguments: argparse.Namespace) 
     state_file = arguments.work / "state.pt"
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
-        if state["arguments"] != plain(arguments):
+        if state.get("arguments") != plain(arguments):
             raise ValueError(
-                f"expected the arguments of the run in {str(arguments.work)!r} ({state['arguments']}), "
+                f"expected the arguments of the run in {str(arguments.work)!r} ({state.get('arguments')}), "
                 f"got {plain(arguments)}: name another folder with --work"
             )
         fit.load(state["fit"])

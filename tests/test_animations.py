@@ -250,7 +250,7 @@ class TestInterrupted:
         stylizer.left = 3
         with pytest.raises(KeyboardInterrupt) as caught:
             paint(stylizer, f"b/b{suffix}", suffix, smooth=True)
-        note = f"'b/b.partial{suffix}' still has the 3 frames that a run with other options painted"
+        note = f"'b/b.partial{suffix}' still has the 3 frames that a run with another source, style or options painted"
         assert caught.value.__notes__ == [note]
         assert Path(f"b/b.partial{suffix}").read_bytes() == before
         self.stopped(4, suffix, smooth=True)

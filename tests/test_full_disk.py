@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from impasto.painting.clips import FormerClip
 from impasto.style_file import load_style
 from tests.clip_files import Clip, write_clip
 
@@ -225,18 +226,31 @@ def test_every_other_writer_leaves_what_was_there(disk: Disk, tmp_path: Path, st
     assert disk.names() == sorted([*writers, "curves", "filler"])
 
 
-@of_kilobytes(100)
+@of_kilobytes(1000)
 def test_the_frames_of_a_clip_stay_that_had_room(disk: Disk, tmp_path: Path, style_path: Path) -> None:
-    write_clip(tmp_path / "c.mp4", Clip(size=(256, 192)))
+    write_clip(tmp_path / "c.mp4", Clip(size=(256, 192), times=range(0, 100 * 512, 512)))
     (disk.seen / "out.mp4").write_bytes(b"earlier")
-    (disk.seen / "filler").write_bytes(bytes(80_000))
+    (disk.seen / "filler").write_bytes(bytes(100_000))
     paint = ["stylize", "--model", str(style_path), "c.mp4", "--output", "disk/out.mp4", "--device", "cpu"]
     ((status, said),) = in_one_process(disk, [paint])
     assert status == 2
-    assert re.fullmatch(
-        rf"error: no space left to write 'disk/out.mp4' {re.escape(FULL)} "
-        r"the \d frames done are in 'disk/out.partial.mp4', and --resume continues\n",
+    done = re.search(
+        rf"^error: no space left to write 'disk/out.mp4' {re.escape(FULL)} "
+        r"the (\d+) frames done are in 'disk/out.partial.mp4', and --resume continues\n$",
         said,
-    ), said
+    )
+    assert done is not None, said
+    assert count_frames(disk) == int(done[1]) >= 48
     assert disk.names() == ["filler", "out.mp4", "out.partial.mp4"]
     assert (disk.seen / "out.mp4").read_bytes() == b"earlier"
+    # Of a run with more bytes for a frame fewer have room: the part stays as it is.
+    ((_, said),) = in_one_process(disk, [[*paint, "--quality", "100"]])
+    assert f"'disk/out.partial.mp4' still has the {done[1]} frames" in said
+    assert count_frames(disk) == int(done[1])
+    assert disk.names() == ["filler", "out.mp4", "out.partial.mp4"]
+
+
+def count_frames(disk: Disk) -> int:
+    """How many whole frames the part has."""
+    former = FormerClip.find(disk.seen / "out.partial.mp4")
+    return 0 if former is None else former.frames

@@ -243,6 +243,28 @@ class TestJoined:
                 clock.set_on(packet)
         after = [packet.pts for packet in read]
         assert after[:20] + after[21:] == before[:20] + before[21:]
+        assert clock.offsets == [0]  # those of subtitles are not moved either
+
+    @pytest.mark.usefixtures("folder")
+    def test_sound_that_some_of_them_lack_stays_with_its_pictures(self) -> None:
+        self.join(["b.m2ts"], has_sound=True)
+        clock = _Clock()
+        spans = []
+        for is_silent in (True, False, True, False):
+            with av.open("a.m2ts") as clip:
+                read = [packet for packet in clip.demux() if packet.size]
+                for kind in ("video",) if is_silent else ("video", "audio"):
+                    own = [packet for packet in read if packet.stream.type == kind]
+                    for packet in own:
+                        clock.set_on(packet)
+                    shown_at = [float((packet.pts or 0) * packet.time_base) for packet in own]
+                    spans.append((kind, min(shown_at), max(shown_at)))
+        shown = [(begin, end) for kind, begin, end in spans if kind == "video"]
+        heard = [(begin, end) for kind, begin, end in spans if kind == "audio"]
+        assert all(later[0] >= former[1] for former, later in pairwise(shown))
+        for (begin, end), (first, last) in zip(heard, shown[1::2], strict=True):
+            assert abs(begin - first) < 0.3
+            assert abs(end - last) < 0.3
 
     @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])  # the second begins without times of decoding
     @pytest.mark.usefixtures("folder")
@@ -375,10 +397,30 @@ class TestInterrupted:
         assert times(Path("b/b.mp4")) == times(Path("a.mp4"))
 
     @pytest.mark.usefixtures("folder")
+    def test_too_little_memory_keeps_the_part_and_says_so(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_clip(Path("a.mp4"))
+        work, painted = Stylizer.paint, list[int]()
+
+        def fail(*arguments: Any) -> Any:
+            painted.append(0)
+            if len(painted) > 3:
+                raise MemoryError
+            return work(*arguments)
+
+        monkeypatch.setattr(Stylizer, "paint", fail)
+        assert stylize("a.mp4", "--output", "b.mp4") == 2
+        assert capsys.readouterr().err.endswith(
+            "expected an image that fits the memory, got a larger one in 'a.mp4': make it smaller; "
+            "the 3 frames done are in 'b.partial.mp4', and --resume continues\n"
+        )
+
+    @pytest.mark.usefixtures("folder")
     def test_a_run_that_begins_again_keeps_the_longer_part(self) -> None:
         write_clip(Path("a.mp4"))
         ours = "the 3 frames done are in 'b/b.partial.mp4', and --resume continues"
-        others = "'b/b.partial.mp4' still has the 3 frames that a run with other options painted"
+        others = "'b/b.partial.mp4' still has the 3 frames that a run with another source, style or options painted"
         for quality, left, done, note in (
             (100, 3, 3, ours),
             (100, 0, 3, ours),

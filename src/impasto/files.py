@@ -1,4 +1,4 @@
-"""Files written whole or not at all: a full disk or a Ctrl-C never leaves half a file behind."""
+"""Files written whole or not at all, a full disk or a Ctrl-C never leaving half of one; by one program at a time."""
 
 import errno
 import hashlib
@@ -54,9 +54,9 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def hidden_beside(path: Path, suffix: str) -> Path:
+def hidden_beside(path: Path, end: str) -> Path:
     """Return a hidden path, the same for the same path: what a killed run left there is written over."""
-    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{suffix}")
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{end}")
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def reserved(path: Path) -> Iterator[None]:
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = hidden_beside(path, ".lock")
+    lock = hidden_beside(path, "-lock")
     try:
         file = None if fcntl is None else _open_locked(lock, path)
     except OSError as error:
@@ -80,8 +80,8 @@ def reserved(path: Path) -> Iterator[None]:
         yield
     finally:
         if file is not None:
-            lock.unlink(missing_ok=True)
-            file.close()
+            with file, suppress(OSError):
+                lock.unlink()
 
 
 def _open_locked(lock: Path, path: Path) -> IO[bytes]:

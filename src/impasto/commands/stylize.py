@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = ClipOptions(arguments.quality, arguments.strip, arguments.resume, arguments.smooth)
     pictures = [job for job in jobs if not job.is_clip]
     clips = [job for job in jobs if job.is_clip]
-    with signals_as_interrupts(), _FrameBar(len(jobs)) as bar:
+    with signals_as_interrupts(), _FrameBar(len(planned)) as bar:
         painted = paint_all(painter, pictures, look=look, quality=options.quality, strip=options.strip)
         filmed = paint_clips(painter, clips, look=look, options=options, progress=bar.show, warn=_warn)
         return _report(chain(painted, filmed), count=len(planned), done=len(planned) - len(jobs))

@@ -44,6 +44,8 @@ def paint_animation(
             same one, or the target cannot hold the size of a frame, or how long it stays.
         OSError: the disk is full, or the folder cannot be written.
     """
+    with opened(job.source):
+        pass  # no folder is made for a source that is no picture
     with reserved(job.target):
         partial, mark = partial_path(job.target), mark_of(painter, job, look, options)
         said, left = _read_part(partial)

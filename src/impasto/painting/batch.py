@@ -93,7 +93,10 @@ def _if_one_pictures(error: Exception, job: Job) -> Exception:
     """Return an error that leaves hope for the other pictures; raise any other."""
     if is_out_of_memory(error):
         source = str(job.source)
-        return ValueError(f"expected an image that fits the memory, got a larger one in {source!r}: make it smaller")
+        told = ValueError(f"expected an image that fits the memory, got a larger one in {source!r}: make it smaller")
+        for note in getattr(error, "__notes__", []):
+            told.add_note(note)
+        return told
     if isinstance(error, _ONE_PICTURES) or getattr(error, "errno", None) == errno.ENAMETOOLONG:
         return error
     raise error

@@ -130,7 +130,7 @@ class _Clock:
             return
         if packet.dts is not None:  # of the times of display, those of neighbours may stand in any order
             self._find_start(packet.stream, packet.dts * packet.time_base, shown=shown * packet.time_base)
-        shift = round(self.offsets[self.starts.get(packet.stream.index, 0)] / packet.time_base)
+        shift = round(self.offsets[self.starts.get(packet.stream.index, -1)] / packet.time_base)
         if packet.pts is not None:
             packet.pts += shift
         if packet.dts is not None:
@@ -141,14 +141,19 @@ class _Clock:
         if stream.type not in ("audio", "video"):  # subtitles may stand in any order
             self.starts[stream.index] = len(self.offsets) - 1
             return
-        start, last = self.starts.get(stream.index, 0), self.last.get(stream.index, time)
+        newest = len(self.offsets) - 1
+        start = self.starts.get(stream.index, newest)
+        last = self.last.get(stream.index, time + self.offsets[start])
         if time + self.offsets[start] < last - _LEAP:
-            start += 1
-            # Sound and pictures start over together: the first that does sets the offset.
+            # Sound and pictures start over together: the first that does sets the offset. Some parts may lack one.
+            start = max(start + 1, newest)
             if start == len(self.offsets) or time + self.offsets[start] < last - _LEAP:
                 self.offsets[start : start + 1] = [self.end - shown]
         elif start and time + self.offsets[start] > last + _LEAP and abs(time + self.offsets[start - 1] - last) < 1:
-            start -= 1  # it fits what was before: it was but one damaged packet
+            # It fits what was before: it was but one damaged packet, and nothing has started over.
+            if all(other < start for number, other in self.starts.items() if number != stream.index):
+                del self.offsets[start:]
+            start -= 1
         self.starts[stream.index], self.last[stream.index] = start, time + self.offsets[start]
 
 
@@ -267,6 +272,7 @@ class ClipWriter:
         self.form, self.time_base = source.form, source.time_base
         self.frames = 0
         self.broken = 0
+        self.failure: Exception | None = None
         self.left_out: list[str] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         self.container: OutputContainer = av.open(_url(path), "w", options=_options(path, source))
@@ -288,7 +294,7 @@ class ClipWriter:
         """Encode the painted frame."""
         encoded = _to_frame(frame, self.form, self.stream.pix_fmt or "")
         encoded.time_base = self.time_base
-        self._mux(self.stream.encode(encoded))
+        self._add_frames(self.stream.encode(encoded))
 
     def write_encoded(self, packet: "av.Packet[Any]", frame: Frame) -> None:
         """Add a frame that a former run encoded in the same way, at the time of its source."""
@@ -296,7 +302,7 @@ class ClipWriter:
         packet.time_base = self.time_base
         packet.pts = packet.dts = frame.time
         packet.duration = frame.duration
-        self._mux([packet])
+        self._add_frames([packet])
 
     def copy(self, packet: "av.Packet[Any]") -> None:
         """Add a packet of sound or subtitles, if its stream is taken."""
@@ -305,20 +311,31 @@ class ClipWriter:
             return
         packet.stream = stream
         try:
-            self.container.mux(packet)
+            self._mux([packet])
         except av.ArgumentError:  # out of order
             self.broken += 1
 
     def close(self) -> None:
         """Write what is still held back, and the end of the file."""
         try:
-            self._mux(self.stream.encode(None))
+            self._add_frames(self.stream.encode(None))
         finally:
             self.container.close()
 
-    def _mux(self, packets: "list[av.Packet[Any]]") -> None:
-        self.container.mux(packets)
+    def _add_frames(self, packets: "list[av.Packet[Any]]") -> None:
+        self._mux(packets)
         self.frames += len(packets)
+
+    def _mux(self, packets: "list[av.Packet[Any]]") -> None:
+        if self.failure is not None:  # given more after a full disk, FFmpeg's MP4 writer ends the whole program
+            raise self.failure
+        try:
+            self.container.mux(packets)
+        except av.ArgumentError:
+            raise
+        except Exception as error:
+            self.failure = error
+            raise
 
     def _add_video(self, source: ClipReader, *, quality: int, is_webm: bool) -> VideoStream:
         form = self.form

@@ -103,7 +103,9 @@ def note_part(error: BaseException, path: Path, *, frames: int, is_ours: bool) -
     if frames and is_ours:
         error.add_note(f"the {frames} frames done are in {str(path)!r}, and --resume continues")
     elif frames:
-        error.add_note(f"{str(path)!r} still has the {frames} frames that a run with other options painted")
+        error.add_note(
+            f"{str(path)!r} still has the {frames} frames that a run with another source, style or options painted"
+        )
 
 
 def _find_sources(inputs: Sequence[str], *, output: str | None, style_name: str) -> dict[Path, Path]:

@@ -105,7 +105,7 @@ class _Part:
         self.former = FormerClip.find(path)
         self.frames = 0 if self.former is None else self.former.frames
         self.is_ours = self.former is None or self.former.mark == mark
-        self.hidden = hidden_beside(path, path.suffix)
+        self.hidden = hidden_beside(path, f"-part{path.suffix}")
         self.place = path if self.former is None else self.hidden
 
     def __enter__(self) -> Self:
@@ -134,10 +134,12 @@ class _Part:
         """Leave a playable part, or the former one where this is not longer, or nothing where there is no frame."""
         with suppress(Exception):  # the error that led here is the one to be told
             writer.close()
-        if writer.frames > self.frames:
+        written = FormerClip.find(self.place)  # on a full disk fewer than the writer was given
+        frames = 0 if written is None else written.frames
+        if frames > self.frames:
             self.show()
-        self.frames = max(self.frames, writer.frames)
-        if not self.is_hidden and not writer.frames:
+        self.frames = max(self.frames, frames) if self.is_hidden else frames
+        if not self.is_hidden and not frames:
             self.path.unlink(missing_ok=True)
 
 

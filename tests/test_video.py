@@ -631,7 +631,7 @@ class TestTwoRuns:
     @pytest.mark.usefixtures("folder")
     def test_a_lock_removed_in_the_last_moment_is_made_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
         path, flock = Path("b.mp4"), fcntl.flock
-        lock = files.hidden_beside(path, ".lock")
+        lock = files.hidden_beside(path, "-lock")
 
         def end_the_other(file: IO[bytes], how: int) -> None:
             monkeypatch.setattr(fcntl, "flock", flock)

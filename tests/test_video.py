@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -588,22 +589,23 @@ class TestTwoRuns:
         else:
             images = [Image.fromarray(picture(9 * number, (32, 24))) for number in range(3)]
             images[0].save(source, save_all=True, append_images=images[1:], duration=50)
-        answers: list[int] = []
-
-        def paint_the_same() -> None:
-            if not answers:
-                answers.append(stylize(source, "--output", f"b/b{suffix}"))
-
-        stylizer = Calls.load("runs/zigzag", device="cpu")
-        stylizer.before = paint_the_same
-        paint(stylizer, source, f"b/b{suffix}")
-        assert answers == [2]
-        assert capsys.readouterr().err == (
-            f"error: expected a target that no other run is writing, got 'b/b{suffix}': wait for the end of the other, "
-            "or choose another name\n"
-        )
+        target = f"b/b{suffix}"
+        code = "import sys\nfrom pathlib import Path\nfrom impasto.files import reserved\n"
+        code += "with reserved(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
+        command = [sys.executable, "-c", code, target]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            assert stylize(source, "--output", target) == 2
+            assert capsys.readouterr().err == (
+                f"error: expected a target that no other run is writing, got {target!r}, which process {other.pid} on "
+                f"{socket.gethostname()} is writing: wait for its end, or choose another name\n"
+            )
+            assert len(os.listdir("b")) == 1
+            other.communicate("")
+        assert os.listdir("b") == []
+        assert stylize(source, "--output", target) == 0
         assert os.listdir("b") == [f"b{suffix}"]
-        assert stylize(source, "--output", f"b/b{suffix}") == 0
 
     def test_a_killed_one_does_not_hinder_the_next(self, folder: Path) -> None:
         code = "import os\nfrom pathlib import Path\nfrom impasto.files import reserved\n"
@@ -623,22 +625,22 @@ class TestTwoRuns:
         if reason == "system":
             monkeypatch.setattr(files, "fcntl", None)
         else:
-            monkeypatch.setattr(fcntl, "flock", refuse)
+            monkeypatch.setattr(fcntl, "lockf", refuse)
         write_clip(Path("a.mp4"))
         assert stylize("a.mp4", "--output", "b/b.mp4") == 0
         assert os.listdir("b") == ["b.mp4"]
 
     @pytest.mark.usefixtures("folder")
     def test_a_lock_removed_in_the_last_moment_is_made_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        path, flock = Path("b.mp4"), fcntl.flock
+        path, lockf = Path("b.mp4"), fcntl.lockf
         lock = files.hidden_beside(path, "-lock")
 
         def end_the_other(file: IO[bytes], how: int) -> None:
-            monkeypatch.setattr(fcntl, "flock", flock)
+            monkeypatch.setattr(fcntl, "lockf", lockf)
             lock.unlink()
-            flock(file, how)
+            lockf(file, how)
 
-        monkeypatch.setattr(fcntl, "flock", end_the_other)
+        monkeypatch.setattr(fcntl, "lockf", end_the_other)
         with files.reserved(path):
             assert lock.exists()
         assert not lock.exists()

@@ -5,9 +5,10 @@ import hashlib
 import os
 import re
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of a disk, a quota or a limit that is full."""
@@ -63,44 +66,75 @@ def hidden_beside(path: Path, end: str) -> Path:
 def reserved(path: Path) -> Iterator[None]:
     """Keep other runs from writing ``path`` and what belongs to it; ends with this process, however that ends.
 
-    Missing parent folders are created. Where the system knows no locks, nobody is kept away.
+    Missing parent folders are created. Where the system or the disk knows no locks, nobody is kept away.
 
     Raises:
-        ValueError: another run has reserved it.
+        ValueError: another run has reserved it; says which.
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = hidden_beside(path, "-lock")
-    try:
-        file = None if fcntl is None else _open_locked(lock, path)
-    except OSError as error:
-        error.filename = str(path)
-        raise
-    try:
-        yield
-    finally:
-        if file is not None:
-            with file, suppress(OSError):
-                lock.unlink()
-
-
-def _open_locked(lock: Path, path: Path) -> IO[bytes]:
-    while True:
-        file = lock.open("ab")
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
+            held.enter_context(hold(hidden_beside(path, "-lock")))
+        except LockedError as error:
             raise ValueError(
-                f"expected a target that no other run is writing, got {str(path)!r}: wait for the end of the other, "
-                "or choose another name"
+                f"expected a target that no other run is writing, got {str(path)!r}, which {error} is writing: wait "
+                "for its end, or choose another name"
             ) from error
-        except OSError:  # a file system without locks
-            return file
-        with suppress(FileNotFoundError):
-            if os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                error.filename = str(path)
+                raise
+        yield
+
+
+class LockedError(Exception):
+    """A lock that another process holds; the message names that and its host."""
+
+
+@contextmanager
+def hold(lock: Path) -> Iterator[None]:
+    """Hold a lock file, which is removed afterwards; the lock ends with this process, however that ends.
+
+    Raises:
+        LockedError: another process holds it.
+        OSError: the system or the disk knows no locks, or the folder cannot be written.
+    """
+    with _open_locked(lock) as file:
+        with suppress(OSError):  # on a full disk it is held all the same
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if _is_at(lock, file):
+                    lock.unlink()
+
+
+def _open_locked(lock: Path) -> IO[bytes]:
+    if fcntl is None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(lock))
+    while True:
+        file = lock.open("ab+", buffering=0)
+        try:
+            # Of the process, not of the open file: loader workers that outlive it do not hold it.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(lock, file):
                 return file
-        file.close()  # whoever had it has removed it meanwhile
+            file.close()  # whoever held it has removed it meanwhile, or moved the folder
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().decode(errors="replace") or "another process"
+            file.close()
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                lock.unlink(missing_ok=True)
+                raise
+            raise LockedError(holder) from error
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
 
 
 def flush_to_disk(path: Path) -> None:

@@ -1,20 +1,16 @@
 """A run's folder: who may write into it, what an earlier run left there, and the state that is saved in it."""
 
-import errno
-import fcntl
 import itertools
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from impasto.files import remove_leftovers, written_whole
+from impasto.files import LockedError, hold, remove_leftovers, written_whole
 from impasto.learning.module import Faults, StyleModule
 from impasto.learning.snapshot import Snapshot
 from impasto.photo_folder import CONFIG
@@ -49,41 +45,15 @@ def locked(run_dir: Path) -> Iterator[None]:
     Raises:
         BusyError: another one is in it; names its process and host.
     """
-    path = run_dir / _LOCK
-    with _open_locked(path) as file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+    with ExitStack() as held:
         try:
-            yield
-        finally:
-            if _is_at(path, file):
-                path.unlink()
-
-
-def _open_locked(path: Path) -> TextIO:
-    while True:
-        file = path.open("a+", encoding="utf-8")
-        try:
-            # Of the process, not of the open file: loader workers that outlive it do not hold it.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(path, file):
-                return file
-            file.close()  # whoever held it has removed it meanwhile, or moved the folder
-        except OSError as error:
-            file.seek(0)
-            holder = file.read() or "another process"
-            file.close()
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
+            held.enter_context(hold(run_dir / _LOCK))
+        except LockedError as error:
             raise BusyError(
-                f"expected a run folder that is free, got {str(path.parent)!r}, into which {holder} is training: "
+                f"expected a run folder that is free, got {str(run_dir)!r}, into which {error} is training: "
                 "wait for its end or stop it, or choose another folder with run_dir=DIR"
             ) from error
-
-
-def _is_at(path: Path, file: TextIO) -> bool:
-    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+        yield
 
 
 @contextmanager

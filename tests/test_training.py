@@ -262,7 +262,8 @@ class Train:
     weights: Path
 
     def __call__(self, *words: str) -> int:
-        return main(["train", f"loss_network.weights={self.weights}", *TINY, *words])
+        tiny = [word for word in TINY if "data=folder" not in words or not word.startswith("data.generated")]
+        return main(["train", f"loss_network.weights={self.weights}", *tiny, *words])
 
 
 class TestOwnPicturesAndPhotos:

@@ -127,14 +127,18 @@ def _open_locked(lock: Path) -> IO[bytes]:
             file.seek(0)
             holder = file.read().decode(errors="replace") or "another process"
             file.close()
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
+            if error.errno in _NO_LOCKS:
                 lock.unlink(missing_ok=True)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
             raise LockedError(holder) from error
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:
-    return path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def flush_to_disk(path: Path) -> None:

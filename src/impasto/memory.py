@@ -29,8 +29,7 @@ def free_memory() -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory was asked for in vain, on whatever device."""
-    has_type = (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    )  # torch's, not imported here
+    # The second is torch's, which is not imported here.
+    has_type = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     says_so = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
     return has_type or (says_so and any(words in str(error) for words in _WORDS))

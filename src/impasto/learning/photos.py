@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
@@ -407,8 +408,10 @@ class PhotoDataModule(LightningDataModule):
         generated = []
         if self.source == "samples" and self.generated_share > 0:
             side = math.ceil(GENERATED_SIZE * self.image_size)
-            numbers = tqdm(range(self.generated), "drawing pictures", delay=3, leave=False, disable=None)
-            generated = [dead_leaves(side, seed=number) for number in numbers]
+            with ThreadPoolExecutor() as threads:
+                drawn = threads.map(lambda number: dead_leaves(side, seed=number), range(self.generated))
+                bar = tqdm(drawn, "drawing pictures", self.generated, delay=3, leave=False, disable=None)
+                generated = list(bar)
         self.crops = PhotoCrops(
             files if self.source != "samples" or self.generated_share < 1 else [],
             size=self.image_size,

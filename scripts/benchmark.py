@@ -28,6 +28,7 @@ many loaders that read decoded photos from there take turns with those; what the
 """
 
 import argparse
+import gc
 import itertools
 import json
 import multiprocessing
@@ -37,7 +38,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -216,8 +217,7 @@ def measure(case: Case, *, rounds: int, alone: bool) -> Timing:
     """
     makers = [our_step] if alone else [our_step, plain_step]
     with ExitStack() as stack:
-        spawn = multiprocessing.get_context("spawn")
-        workers = [stack.enter_context(ProcessPoolExecutor(1, spawn)) for _ in makers]
+        workers = [stack.enter_context(_new_worker(case, alone=alone)) for _ in makers]
         for worker, make in zip(workers, makers, strict=True):
             worker.submit(_begin, make, case).result()
         times = [[worker.submit(_time_step).result() for worker in workers] for _ in range(WARM_UP + rounds)][WARM_UP:]
@@ -228,6 +228,13 @@ def measure(case: Case, *, rounds: int, alone: bool) -> Timing:
         ratios = [plain / own for own, plain in times]
         plain = Plain(seconds[1], peaks[1], ratio=median(ratios), spread=(min(ratios), max(ratios)))
     return Timing(case, seconds[0], images_per_second=case.batch / seconds[0], peak_mib=peaks[0], plain=plain)
+
+
+def _new_worker(case: Case, *, alone: bool) -> Executor:
+    """Return a process for a step, or, to spare its start where nothing of this one is measured with it, a thread."""
+    if alone and case.device == "cuda":
+        return ThreadPoolExecutor(1)
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def random_photos(case: Case) -> Tensor:
@@ -244,6 +251,11 @@ _here: list[tuple[Step, Tensor]] = []
 def _begin(make: Callable[[Case], Step], case: Case) -> None:
     if sys.platform == "linux":
         Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends, this process is to end and no other
+    _here.clear()
+    if case.device == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     _here.append((make(case), random_photos(case)))
 
 

@@ -93,6 +93,7 @@ def fit(module: StyleModule, batches: list[Tensor], watch: Watch) -> Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        log_every_n_steps=1,
     )
     held_out: Any = [torch.zeros(1, 3, 32, 32)]
     data: Any = batches

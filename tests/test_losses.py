@@ -68,6 +68,21 @@ class TestGramMatrix:
         assert fast.abs().min() > 0
         torch.testing.assert_close(fast, slow)
 
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+    def test_a_gpu_gives_what_a_cpu_gives(self, dtype: torch.dtype) -> None:
+        features = torch.randn(2, 24, 30, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
+        target = torch.randn(2, 24, 30, 40, generator=torch.Generator().manual_seed(1)).to(dtype)
+        found = []
+        for device in ("cpu", "cuda"):
+            x = features.to(device).detach().requires_grad_()
+            gram, content = gram_matrix(x), content_loss(x, target.to(device))
+            assert (gram.dtype, content.dtype) == (torch.float32, torch.float32)
+            gradients = torch.autograd.grad(gram[:, 0].sum(), x) + torch.autograd.grad(content, x)
+            found.append([each.detach().cpu().float() for each in (gram, content, *gradients)])
+        torch.testing.assert_close(*found, rtol=1e-5 if dtype is torch.float32 else 2**-7, atol=1e-7)
+
     def test_it_is_symmetric_with_the_mean_square_on_its_diagonal(self, features: Tensor) -> None:
         gram = gram_matrix(features)
         torch.testing.assert_close(gram, gram.mT)

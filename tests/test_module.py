@@ -74,6 +74,7 @@ def fit(module: StyleModule, batches: list[Tensor], *callbacks: Callback) -> Tra
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        log_every_n_steps=1,
     )
     trainer.fit(module, loader(batches), loader([torch.zeros(1, 3, 32, 32)]))
     return trainer

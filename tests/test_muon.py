@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from impasto.learning.muon import Muon, orthogonalise
+from impasto.learning.muon import Muon, orthogonalise, orthogonalise_all
 from impasto.transformer import TransformerNet
 
 
@@ -83,3 +83,28 @@ def test_it_steps_with_a_closure_and_leaves_alone_what_has_no_gradient() -> None
     assert Muon([used, unused], lr=0.1).step(closure) == 8
     assert torch.equal(unused, torch.ones(2, 4, 1, 1))
     assert (used < 1).all()
+
+
+@pytest.mark.parametrize("shapes", [[(4, 36)], [(8, 18), (2, 36), (16, 4), (8, 18)]])
+def test_matrices_of_several_sizes_are_orthogonalised_as_each_alone(shapes: list[tuple[int, int]]) -> None:
+    torch.manual_seed(0)
+    matrices = [torch.randn(shape) for shape in shapes]
+    expected = [orthogonalise(each[None])[0] for each in matrices]
+    torch.testing.assert_close(orthogonalise_all(matrices), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_takes_the_steps_that_a_cpu_takes() -> None:
+    torch.manual_seed(0)
+    here = [nn.Parameter(torch.randn(shape)) for shape in ((8, 4, 3, 3), (4, 8, 3, 3), (8,))]
+    there = [nn.Parameter(each.detach().cuda()) for each in here]
+    optimizers = [Muon(here, lr=0.01), Muon(there, lr=0.01)]
+    for number in range(6):
+        for ours, theirs in zip(here, there, strict=True):
+            ours.grad = torch.randn_like(ours)
+            theirs.grad = ours.grad.cuda() if theirs.grad is None else theirs.grad.copy_(ours.grad)
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = 0.01 / (1 + number)
+            optimizer.step()
+    torch.testing.assert_close([each.detach().cpu() for each in there], [each.detach() for each in here])

@@ -1,5 +1,6 @@
 """A descent lowers its objective from wherever it starts, keeps the best, and survives what is not finite."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -147,6 +148,18 @@ class TestDescend:
         torch.testing.assert_close(vars(steps[0].terms), vars(objective(STARTS[start](PHOTO))))
         assert steps[-1].lowest < 0.8 * steps[0].lowest
         assert all(step.notice is None for step in steps)
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_a_gpu_descends_as_a_cpu_does(self, judge: LossNetwork) -> None:
+        runs = []
+        for device in ("cpu", "cuda"):
+            network = copy.deepcopy(judge).to(device)
+            objective = Objective(network, PHOTO.to(device), [StyleTarget(STYLE)], OPTIONS)
+            steps = list(descend(objective, PHOTO.to(device), iterations=10))
+            runs.append([float(step.terms.total) for step in steps])
+            assert float(objective(steps[-1].best).total) == pytest.approx(steps[-1].lowest, rel=1e-3)
+        assert runs[1] == pytest.approx(runs[0], rel=0.05)
 
     def test_the_best_picture_is_the_one_with_the_lowest_objective(self, judge: LossNetwork) -> None:
         objective = Objective(judge, PHOTO, [StyleTarget(STYLE)], OPTIONS)

@@ -76,7 +76,8 @@ class UpsampleConvLayer(ConvLayer):
         """Return the features before they are normalised."""
         # Which of the kernel's three rows fall on which of two rows of small features: first for the odd rows of the
         # result, then for the even ones. Columns are alike.
-        rows = self.conv.weight.new_tensor([[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])
+        first, middle, last = torch.eye(3, dtype=self.conv.weight.dtype, device=self.conv.weight.device)
+        rows = torch.stack([first + middle, last, first, middle + last]).view(2, 2, 3)
         weight = torch.einsum("pik,qjl,ockl->opqcij", rows, rows, self.conv.weight).flatten(0, 2)
         # Reflected by one, upsampled features repeat the edge of the small ones. The result begins with the second
         # half of what is outside.

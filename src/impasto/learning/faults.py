@@ -61,7 +61,8 @@ class GuardNumbers(Callback):
             _log.warning("skipped step %d: %s", trainer.global_step, module.broken)
             if module.faults.in_a_row == IN_A_ROW:
                 self._go_back(trainer, module, batch)
-        module.log("train/skipped_steps", float(module.faults.skipped), batch_size=1)
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined] # Lightning sets it late
+            module.log("train/skipped_steps", float(module.faults.skipped), batch_size=1)
 
     def _go_back(self, trainer: Trainer, module: StyleModule, batch: Tensor) -> None:
         faults = module.faults

@@ -6,7 +6,7 @@ difference of large numbers, which half precision rounds away or overflows.
 Source: Johnson, Alahi, Fei-Fei 2016, equations 2 to 4; Gatys, Ecker, Bethge 2015.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,19 +28,20 @@ def gram_matrix(features: Tensor) -> Tensor:
 class _Gram(torch.autograd.Function):
     """ψψᵀ/(C·H·W), whose backward is one product with the symmetrised gradient instead of autograd's two.
 
-    Positions come first, (H·W, C), so that channels-last features are read without a copy, and a part of one image is
-    multiplied at a time: on a CPU the batched product of such long, narrow matrices is several times slower, and what
-    it takes of memory as well. The product is divided and not the features: in float32 it cannot overflow, and a pass
-    over the features is saved.
+    Positions come first, (H·W, C), so that channels-last features are read without a copy. The product is divided and
+    not the features: in float32 it cannot overflow, and a pass over the features is saved.
     """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
         ctx.save_for_backward(features)
-        grams = features.new_zeros(len(features), features.shape[1], features.shape[1], dtype=torch.float32)
-        for image, parts in enumerate(_positions_first(features)):
-            for part in map(Tensor.float, parts):
-                grams[image] += part.mT @ part
+        flat = _positions_first(features)
+        if not features.is_cuda:
+            grams = _multiply_in_parts(flat)
+        elif features.dtype is torch.float32:
+            grams = torch.bmm(flat.mT, flat)
+        else:
+            grams = torch.bmm(flat.mT, flat, out_dtype=torch.float32)
         return grams / features[0].numel()
 
     @staticmethod
@@ -50,17 +51,30 @@ class _Gram(torch.autograd.Function):
         symmetrised = (gradient + gradient.mT) / features[0].numel()
         if features.dtype is torch.bfloat16:  # has the range of float32; of float16's, little would be left
             symmetrised = symmetrised.bfloat16()
+        whole = _positions_first(features), symmetrised, _positions_first(spread)
         with torch.autocast(features.device.type, enabled=False):
-            for each, *parts in zip(symmetrised, _positions_first(features), _positions_first(spread), strict=True):
-                for read, written in zip(*parts, strict=True):
-                    written.copy_(read.to(each) @ each)
+            for flat, each, written in [whole] if features.is_cuda else zip(*whole, strict=True):
+                for read, write in zip(flat.split(_POSITIONS, -2), written.split(_POSITIONS, -2), strict=True):
+                    write.copy_(read.to(each) @ each)
         return spread
 
 
-def _positions_first(features: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield parts (positions, C) of each image's features; they are views where channels are last."""
-    for image in features.permute(0, 2, 3, 1).flatten(1, 2):
-        yield image.split(_POSITIONS)
+def _positions_first(features: Tensor) -> Tensor:
+    """Return (N, H·W, C), a view where channels are last."""
+    return features.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _multiply_in_parts(flat: Tensor) -> Tensor:
+    """Return the products (N, C, C) in float32, computed from a part of one image at a time.
+
+    On a CPU the batched product of such long, narrow matrices is several times slower, and what it takes of memory as
+    well.
+    """
+    grams = flat.new_zeros(len(flat), flat.shape[2], flat.shape[2], dtype=torch.float32)
+    for gram, image in zip(grams, flat, strict=True):
+        for part in map(Tensor.float, image.split(_POSITIONS)):
+            gram.add_(part.mT @ part)
+    return grams
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
@@ -70,7 +84,7 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
 
 
 class _MeanSquaredDifference(torch.autograd.Function):
-    """One image at a time, so that of what is float32 no more than that is in memory; autograd would keep all of it."""
+    """On a CPU one image at a time, so that of what is float32 no more is in memory; autograd would keep all of it."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, target: Tensor) -> Tensor:
@@ -82,14 +96,19 @@ class _MeanSquaredDifference(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         features, target = ctx.saved_tensors
         spread = torch.empty_like(features)
-        for written, difference in zip(spread, _differences(features, target), strict=True):
+        for written, difference in zip(_parts(spread), _differences(features, target), strict=True):
             written.copy_(difference.mul_(2 * gradient / features.numel()))
         return spread, -spread if ctx.needs_input_grad[1] else None
 
 
 def _differences(features: Tensor, target: Tensor) -> Iterator[Tensor]:
-    for one, other in zip(features, target, strict=True):
+    for one, other in zip(_parts(features), _parts(target), strict=True):
         yield one.float() - other.float()
+
+
+def _parts(images: Tensor) -> Sequence[Tensor]:
+    """Return what is worked on at a time."""
+    return [images] if images.is_cuda else list(images)
 
 
 def style_loss(gram: Tensor, target: Tensor) -> Tensor:

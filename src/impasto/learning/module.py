@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from impasto.learning.features import LossNetwork
 from impasto.learning.losses import LossTerms, PerceptualLoss
 from impasto.learning.muon import Muon
+from impasto.learning.replays import Replays
 from impasto.learning.stability import Disturbance
 from impasto.transformer import TransformerNet
 
@@ -42,6 +43,15 @@ class ContentTarget:
 
     features: Mapping[str, Tensor]
     sizes: Mapping[str, Tensor | float]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The losses of a step, the gradients of the weights, shortened, and the norm that they had before."""
+
+    terms: StepTerms
+    gradients: Sequence[Tensor]
+    norm: Tensor
 
 
 class _WithGradients(torch.autograd.Function):
@@ -88,6 +98,9 @@ class StyleModule(LightningModule):
         super().__init__()
         self.transformer = transformer
         self.average = copy.deepcopy(transformer).requires_grad_(False)
+        # As lists: to look for them in the networks takes longer than to use them.
+        self.weights: list[Tensor] = list(self.transformer.parameters())
+        self.averages: list[Tensor] = list(self.average.parameters())
         # In a tuple, so that Lightning neither saves, averages nor trains them.
         self.judge = (loss_network, loss)
         self.steps, self.learning_rate, self.warm_up, self.decay = steps, learning_rate, warm_up, decay
@@ -99,7 +112,8 @@ class StyleModule(LightningModule):
         self.metadata = metadata if metadata is not None else {}
         self.faults = Faults()
         self.broken: str | None = None
-        self._terms: StepTerms
+        self._learned: Learned
+        self._replays = Replays()
         self.steps_before, self._optimizer_before = 0, dict[str, Any]()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -108,12 +122,46 @@ class StyleModule(LightningModule):
         return painted
 
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
-        """Return the total loss of a batch."""
+        """Return the total loss of a batch; what Lightning takes for its backward is done here as well."""
         del batch_index
-        terms = self.step_terms(batch)
-        self._terms = StepTerms(*(getattr(terms, each.name).detach() for each in fields(StepTerms)))
-        self._log_terms("train", self._terms, batch_size=len(batch))
-        return terms.total
+        self._learned = self.learn_from(batch)
+        if self._is_logged:
+            self._log_terms("train", self._learned.terms, batch_size=len(batch))
+        return self._learned.terms.total
+
+    @property
+    def _is_logged(self) -> bool:
+        """Whether Lightning writes what is logged in this step; to log for nothing takes it several milliseconds."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined] # Lightning sets it late
+        return (self.global_step + 1) % every == 0
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Hand out the gradients."""
+        del loss, args, kwargs
+        self.hand_out(self._learned)
+
+    def hand_out(self, learned: Learned) -> None:
+        """Give the weights their gradients."""
+        for weight, gradient in zip(self.weights, learned.gradients, strict=True):
+            weight.grad = gradient
+
+    def learn_from(self, photos: Tensor) -> Learned:
+        """Return what photos teach; on a GPU the next call overwrites it."""
+        if photos.is_cuda and self.stability == 0:
+            learned: Learned = self._replays(self._learn_from, photos, uses=self.weights)
+            return learned
+        return self._learn_from(photos)
+
+    def _learn_from(self, photos: Tensor) -> Learned:
+        terms = self.step_terms(photos)
+        with torch.autocast(photos.device.type, enabled=False):
+            # As the weights are in memory: of others many cannot be worked on at once.
+            gradients = [each.contiguous() for each in torch.autograd.grad(terms.total, self.weights)]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            # As torch.nn.utils.clip_grads_with_norm_ does.
+            shortened = torch._foreach_mul(gradients, (self.longest_gradient / (norm + 1e-6)).clamp(max=1.0))
+        terms = StepTerms(*(getattr(terms, each.name).detach() for each in fields(StepTerms)))
+        return Learned(terms, shortened, norm)
 
     def validation_step(self, batch: Tensor, batch_index: int) -> None:
         """Log the losses of the averaged weights on held-out photos."""
@@ -128,13 +176,12 @@ class StyleModule(LightningModule):
         disturbance = Disturbance.draw(photos, seed=self.seed + self.global_step) if self.stability > 0 else None
         if self.micro_batch_size is None or len(photos) <= self.micro_batch_size:
             return self._terms_at_once(photos, disturbance)
-        weights = list(self.transformer.parameters())
-        sums, gradients = dict[str, Tensor](), [torch.zeros_like(weight) for weight in weights]
+        sums, gradients = dict[str, Tensor](), [torch.zeros_like(weight) for weight in self.weights]
         with torch.enable_grad():  # a diagnosis takes no gradients
             for share, terms in self._micro_batches(photos, disturbance, size=self.micro_batch_size):
-                torch._foreach_add_(gradients, torch.autograd.grad(share * terms.total, weights))
+                torch._foreach_add_(gradients, torch.autograd.grad(share * terms.total, self.weights))
                 sums = {name: sums.get(name, 0) + share * value.detach() for name, value in vars(terms).items()}
-        return StepTerms(**sums | {"total": _WithGradients.apply(sums["total"], gradients, *weights)})
+        return StepTerms(**sums | {"total": _WithGradients.apply(sums["total"], gradients, *self.weights)})
 
     def _micro_batches(
         self, photos: Tensor, disturbance: Disturbance | None, *, size: int
@@ -209,7 +256,7 @@ class StyleModule(LightningModule):
 
     def new_optimizer(self) -> torch.optim.Adam:
         """Return the optimizer of the transformer's weights, without a past."""
-        return self.optimizer(self.transformer.parameters(), lr=self.learning_rate)
+        return self.optimizer(self.weights, lr=self.learning_rate)
 
     def rate_factor(self, step: int) -> float:
         """Return what the learning rate is multiplied by: a linear warm-up, then with ``decay`` a cosine to 0.
@@ -232,25 +279,24 @@ class StyleModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Limit the gradient's norm to ``clip`` and log it; take away a gradient that would break the weights."""
+        """Log the gradient's norm; take away a gradient that would break the weights."""
         del gradient_clip_val, gradient_clip_algorithm
-        parameters = list(self.transformer.parameters())
-        norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
-        self.log("train/gradient_norm", norm)
-        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
-        if torch.isfinite(norm) & torch.isfinite(self._terms.total):
+        learned = self._learned
+        if self._is_logged:
+            self.log("train/gradient_norm", learned.norm)
+            self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        if torch.isfinite(learned.norm) & torch.isfinite(learned.terms.total):
             self.broken = None
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.longest_gradient, norm)
         else:
-            self.broken = self._describe_fault(norm)
+            self.broken = self._describe_fault(learned)
             optimizer.zero_grad()  # what has no gradient is left alone
 
-    def _describe_fault(self, norm: Tensor) -> str:
+    def _describe_fault(self, learned: Learned) -> str:
         weights = self._weights("train")
-        terms = {name: float(weight * getattr(self._terms, name)) for name, weight in weights.items()}
+        terms = {name: float(weight * getattr(learned.terms, name)) for name, weight in weights.items()}
         broken = [f"the {name} loss is {value}" for name, value in terms.items() if not math.isfinite(value)]
-        if not broken and math.isfinite(self._terms.total):
-            broken = [f"the losses are finite, the norm of the gradient is {float(norm)}"]
+        if not broken and math.isfinite(learned.terms.total):
+            broken = [f"the losses are finite, the norm of the gradient is {float(learned.norm)}"]
         return " and ".join(broken or ["the sum of the losses is infinite"])
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -263,7 +309,7 @@ class StyleModule(LightningModule):
         """Move the average towards the weights; early on faster: it forgets the random start."""
         decay = min(self.average_decay, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.transformer.parameters()), 1 - decay)
+            torch._foreach_lerp_(self.averages, self.weights, 1 - decay)
 
     def on_fit_start(self) -> None:
         """Move to the device what Lightning does not know of."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from impasto.images import resize, resize_to
 from impasto.learning.features import LossNetwork
 from impasto.learning.losses import LossTerms, PerceptualLoss, Scaling, gram_matrix
+from impasto.learning.replays import Replays
 
 OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.03}
 """The optimizers by name, and the step each begins with."""
@@ -174,7 +175,8 @@ def descend(
         raise ValueError(f"expected an optimizer out of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
     rate = first = most = OPTIMIZERS[optimizer] if learning_rate is None else learning_rate
     pixels = start.detach().clamp(0, 1).contiguous().requires_grad_()  # L-BFGS takes no other
-    stepper = _Stepper(optimizer, pixels, rate)
+    replays = Replays()
+    stepper = _Stepper(optimizer, pixels, rate, replays)
     best, lowest = pixels.detach().clone(), math.inf
     for iteration in range(iterations + 1):
         before, notice = pixels.detach().clone(), None
@@ -193,7 +195,7 @@ def descend(
                     raise ValueError(_explain_divergence(total, iteration))
                 notice = f"the objective was {total} at iteration {iteration}: back to the best picture, step {rate:g}"
             pixels = best.clone().requires_grad_()
-            stepper = _Stepper(optimizer, pixels, rate)
+            stepper = _Stepper(optimizer, pixels, rate, replays)
         yield Step(iteration, terms, best, lowest, notice)
 
 
@@ -203,8 +205,9 @@ class _Stepper:
     L-BFGS's own first step would move all pixels together by 1, which is lost in rounding.
     """
 
-    def __init__(self, name: str, pixels: Tensor, rate: float) -> None:
+    def __init__(self, name: str, pixels: Tensor, rate: float, replays: Replays) -> None:
         self.pixels, self.rate, self.scale, self.first = pixels, rate, 0.0, 1.0
+        self.replays = replays
         self.optimizer: torch.optim.Optimizer
         if name == "adam":
             self.optimizer = torch.optim.Adam([pixels], lr=rate)
@@ -220,21 +223,32 @@ class _Stepper:
         judged: list[LossTerms] = []
 
         def judge() -> float:
-            self.optimizer.zero_grad()
-            judged.append(objective(self.pixels))
-            judged[-1].total.backward()  # type: ignore[no-untyped-call]
-            gradient = self.pixels.grad
-            assert gradient is not None
+            terms, gradient = self._judge(objective)
+            judged.append(terms)
             self.scale = self.scale or FIRST_STEP / max(float(gradient.abs().mean()), 1e-30)
-            gradient.mul_(self.scale)
-            return self.scale * float(judged[-1].total.detach())
+            self.pixels.grad = self.scale * gradient
+            return self.scale * float(terms.total)
 
         self.optimizer.param_groups[0]["lr"] = self.rate * self.first
         self.optimizer.step(judge)
         self.first = 1.0
         with torch.no_grad():
             self.pixels.clamp_(0, 1)
-        return LossTerms(*(value.detach() for value in vars(judged[0]).values()))
+        return judged[0]
+
+    def _judge(self, objective: Callable[[Tensor], LossTerms]) -> tuple[LossTerms, Tensor]:
+        """Return the terms of the picture and the gradient by its pixels."""
+
+        def judge(pixels: Tensor) -> tuple[LossTerms, Tensor]:
+            pixels = pixels.detach().requires_grad_()
+            terms = objective(pixels)
+            (gradient,) = torch.autograd.grad(terms.total, pixels)
+            return LossTerms(*(value.detach() for value in vars(terms).values())), gradient
+
+        if not self.pixels.is_cuda:
+            return judge(self.pixels)
+        terms, gradient = self.replays(judge, self.pixels.detach(), uses=[])
+        return LossTerms(*(value.clone() for value in vars(terms).values())), gradient
 
 
 def _explain_divergence(total: float, iteration: int) -> str:

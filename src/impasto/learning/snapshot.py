@@ -45,7 +45,7 @@ class Snapshot:
 
 
 def _what_changes(trainer: Trainer, module: StyleModule) -> list[Tensor]:
-    parameters = list(module.parameters())
+    parameters = [*module.weights, *module.averages]
     states = trainer.optimizers[0].state
     return [*parameters, *(value for each in parameters for value in states.get(each, {}).values())]
 

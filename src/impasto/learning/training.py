@@ -465,13 +465,11 @@ def time_step(module: StyleModule, photos: int, size: int, precision: Precision)
 def take_step(module: StyleModule, optimizer: Optimizer, photos: Tensor, precision: Precision) -> Tensor:
     """Train on a batch as the trainer does, but without Lightning, and return the loss."""
     with autocast(precision, photos.device):
-        total = module.step_terms(photos).total
-    total.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(module.transformer.parameters(), module.longest_gradient)
+        learned = module.learn_from(photos)
+    module.hand_out(learned)
     optimizer.step()
-    optimizer.zero_grad()
     module.move_average()
-    return total.detach()
+    return learned.terms.total
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:

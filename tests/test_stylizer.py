@@ -217,6 +217,17 @@ def test_the_graphics_card_paints_what_the_cpu_paints(style_path: Path) -> None:
     torch.testing.assert_close(painted, Stylizer(style, device="cpu")(image), atol=0.02, rtol=0)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_the_graphics_card_paints_pixels_of_every_type(style_path: Path, dtype: type) -> None:
+    style, most = load_style(style_path), 1 if dtype is np.float32 else np.iinfo(dtype).max
+    pixels: Any = (np.random.default_rng(0).random((33, 47, 3)) * most).astype(dtype)
+    painted, expected = (Stylizer(style, device=device)(pixels) for device in ("cuda", "cpu"))
+    assert painted.dtype == dtype
+    np.testing.assert_allclose(painted / most, expected / most, atol=0.02)
+
+
 def test_auto_is_the_best_device_there_is() -> None:
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert find_device("auto") == torch.device(best)

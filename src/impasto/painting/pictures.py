@@ -28,6 +28,7 @@ from impasto.images import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Pixels = NDArray[Any]
@@ -116,18 +117,22 @@ def to_pillow(picture: Picture) -> Image.Image:
     return image
 
 
-def to_image(pixels: Pixels) -> "Tensor":
-    """Return the image (1, 3, H, W) in [0, 1] of pixels (H, W, 3)."""
+def to_image(pixels: Pixels, device: "torch.device | str" = "cpu") -> "Tensor":
+    """Return the image (1, 3, H, W) in [0, 1], on that device, of pixels (H, W, 3)."""
     import torch
 
-    return to_float(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]).contiguous()
+    tensor = torch.from_numpy(pixels.copy())
+    if pixels.dtype == np.uint8:  # travels as it is: floats are four times as many bytes
+        tensor = tensor.to(device)
+    return to_float(tensor.permute(2, 0, 1)[None]).contiguous().to(device)
 
 
 def to_array(image: "Tensor", dtype: np.dtype) -> Pixels:
     """Return pixels (H, W, 3) of that type of an image (1, 3, H, W), clamped to [0, 1]: the other way of to_image."""
     import torch
 
-    array: Pixels = to_pixels(image[0].permute(1, 2, 0).cpu(), getattr(torch, dtype.name)).numpy()
+    image = image if dtype == np.uint8 else image.cpu()  # not every device has 16-bit pixels
+    array: Pixels = to_pixels(image[0].permute(1, 2, 0), getattr(torch, dtype.name)).cpu().numpy()
     return array
 
 

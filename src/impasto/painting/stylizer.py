@@ -96,11 +96,11 @@ class Stylizer(Painter):
         try:
             if band >= height:
                 with torch.inference_mode():
-                    yield 0, self.network(to_image(pixels).to(self.device))
+                    yield 0, self.network(to_image(pixels, self.device))
             else:
                 yield from paint_in_bands(
                     self.network,
-                    lambda top, bottom: to_image(pixels[top:bottom]),
+                    lambda top, bottom: to_image(pixels[top:bottom], self.device),
                     height=height,
                     width=width,
                     band=band,

@@ -33,7 +33,7 @@ MAY_SEE = {
     "learning.losses": set[str](),
     "learning.allocator": set[str](),
     "learning.stability": set[str](),
-    "learning.replays": {"memory"},
+    "learning.replays": set[str](),
     "learning.muon": {"learning.replays"},
     "learning.module": {
         "transformer",

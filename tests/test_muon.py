@@ -103,8 +103,24 @@ def test_a_gpu_takes_the_steps_that_a_cpu_takes() -> None:
     for number in range(6):
         for ours, theirs in zip(here, there, strict=True):
             ours.grad = torch.randn_like(ours)
-            theirs.grad = ours.grad.cuda() if theirs.grad is None else theirs.grad.copy_(ours.grad)
+            theirs.grad = ours.grad.cuda()
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = 0.01 / (1 + number)
             optimizer.step()
     torch.testing.assert_close([each.detach().cpu() for each in there], [each.detach() for each in here])
+    (recording,) = optimizers[1]._replays._recordings.values()
+    assert recording is not None
+
+
+def test_a_copy_takes_the_steps_of_the_original() -> None:
+    weight = nn.Parameter(torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0)))
+    optimizer = Muon([weight], lr=0.01)
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    copied = copy.deepcopy(optimizer)
+    (theirs,) = copied.param_groups[0]["params"]
+    theirs.grad, before = torch.ones_like(weight), theirs.detach().clone()
+    for each in (optimizer, copied):
+        each.step()
+    torch.testing.assert_close(theirs, weight, rtol=0, atol=0)
+    assert not torch.equal(theirs, before)

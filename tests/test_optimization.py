@@ -161,6 +161,17 @@ class TestDescend:
             assert float(objective(steps[-1].best).total) == pytest.approx(steps[-1].lowest, rel=1e-3)
         assert runs[1] == pytest.approx(runs[0], rel=0.05)
 
+    @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+    def test_an_objective_of_a_network_whose_channels_are_last(self, judge: LossNetwork, optimizer: str) -> None:
+        network, zero = copy.deepcopy(judge).to(memory_format=torch.channels_last), torch.zeros(())
+
+        def objective(picture: Tensor) -> LossTerms:
+            total = network(picture, ["relu1_1"])["relu1_1"].square().mean()
+            return LossTerms(total, zero, zero, total)
+
+        steps = list(descend(objective, PHOTO, iterations=5, optimizer=optimizer))
+        assert steps[-1].lowest < steps[0].lowest
+
     def test_the_best_picture_is_the_one_with_the_lowest_objective(self, judge: LossNetwork) -> None:
         objective = Objective(judge, PHOTO, [StyleTarget(STYLE)], OPTIONS)
         steps = list(descend(objective, PHOTO, iterations=8, optimizer="adam", learning_rate=0.5))

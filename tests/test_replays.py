@@ -14,7 +14,7 @@ on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA 
 
 
 def photos(seed: int, *, size: int = 32) -> Tensor:
-    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(seed), device="cpu")
+    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
@@ -37,12 +37,17 @@ def test_a_copy_records_anew() -> None:
 
 @pytest.mark.gpu
 @on_gpu
-def test_a_step_is_replayed_with_new_photos_and_the_weights_as_they_are() -> None:
-    module = make_module(clip=0.5).cuda()
+@pytest.mark.parametrize("micro_batch_size", [None, 1])
+@pytest.mark.parametrize("is_half", [False, True])
+def test_a_step_is_replayed_with_new_photos_and_the_weights_as_they_are(
+    is_half: bool, micro_batch_size: int | None
+) -> None:
+    module = make_module(clip=0.5, micro_batch_size=micro_batch_size).cuda()
     module.judge_to(module.device)
     for seed in range(6):
         batch = photos(seed, size=32 if seed != 4 else 48).cuda()
-        replayed, expected = module.learn_from(batch), module._learn_from(batch)
+        with torch.autocast("cuda", torch.bfloat16, enabled=is_half, cache_enabled=False):
+            replayed, expected = module.learn_from(batch), module._learn_from(batch)
         torch.testing.assert_close(replayed.terms.total, expected.terms.total, rtol=1e-4, atol=0)
         torch.testing.assert_close(replayed.norm, expected.norm, rtol=1e-2, atol=1e-5)
         torch.testing.assert_close(list(replayed.gradients), list(expected.gradients), rtol=0.02, atol=1e-4)

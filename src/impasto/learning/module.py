@@ -319,6 +319,7 @@ class StyleModule(LightningModule):
         """Move the loss network and the loss, with its style Gram matrices, to a device."""
         for part in self.judge:
             part.to(device)
+        self._replays = Replays()  # what was recorded is of where they were
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the faults, and the plain metadata that make a checkpoint usable as a style file."""

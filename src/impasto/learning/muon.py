@@ -1,7 +1,7 @@
 """Muon: the optimizer whose steps turn a layer's weights alike in every direction.
 
 Source: Jordan et al. 2024, *Muon: An optimizer for hidden layers in neural networks*.
-Differs: the steps of Newton and Schulz in float32 and for all layers of one shape at once, where torch.optim.Muon takes
+Differs: the steps of Newton and Schulz in float32 and for all layers in one batch, where torch.optim.Muon takes
 bfloat16 and each by itself: without processor instructions for bfloat16 that takes over ten times as long.
 """
 
@@ -30,6 +30,11 @@ class Muon(torch.optim.Adam):
         super().__init__(*args, **kwargs)
         self._replays = Replays()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a state, that of a copy or of a checkpoint: what was recorded is of another one."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._replays = Replays()
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step and return what ``closure`` returns; it computes the gradients."""
         loss = closure() if closure is not None else None
@@ -56,7 +61,7 @@ class Muon(torch.optim.Adam):
         gradients = [each.grad for each in matrices if each.grad is not None]
         momenta = [self.state[each]["exp_avg"] for each in matrices]
 
-        def move(rate: Tensor) -> None:
+        def move(rate: Tensor, *gradients: Tensor) -> None:
             torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
             ahead = torch._foreach_lerp(gradients, momenta, _MOMENTUM)  # where they will be next (Nesterov)
             moves = orthogonalise_all([each.flatten(1) for each in ahead])
@@ -66,9 +71,9 @@ class Muon(torch.optim.Adam):
 
         rate_there = torch.full((), rate, device=matrices[0].device)
         if rate_there.is_cuda:
-            self._replays(move, rate_there, uses=[*matrices, *gradients, *momenta])
+            self._replays(move, rate_there, *gradients, uses=[*matrices, *momenta])
         else:
-            move(rate_there)
+            move(rate_there, *gradients)
 
 
 def _is_between_features(parameter: Tensor) -> bool:

@@ -165,6 +165,7 @@ def descend(
 ) -> Iterator[Step]:
     """Yield the start and what there is after every iteration, each of which judges one picture, clipped to [0, 1].
 
+    On a GPU the objective has to do the same at every call, since what it does is recorded.
     An objective that jumps up or is not finite sends the descent back to the best picture, with a quarter of the step,
     which then doubles with every iteration until it is whole again; Adam's only half as large.
 
@@ -226,7 +227,7 @@ class _Stepper:
             terms, gradient = self._judge(objective)
             judged.append(terms)
             self.scale = self.scale or FIRST_STEP / max(float(gradient.abs().mean()), 1e-30)
-            self.pixels.grad = self.scale * gradient
+            self.pixels.grad = self.scale * gradient.contiguous()  # L-BFGS takes no other
             return self.scale * float(terms.total)
 
         self.optimizer.param_groups[0]["lr"] = self.rate * self.first

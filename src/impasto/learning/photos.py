@@ -408,7 +408,7 @@ class PhotoDataModule(LightningDataModule):
         generated = []
         if self.source == "samples" and self.generated_share > 0:
             side = math.ceil(GENERATED_SIZE * self.image_size)
-            with ThreadPoolExecutor() as threads:
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
                 drawn = threads.map(lambda number: dead_leaves(side, seed=number), range(self.generated))
                 bar = tqdm(drawn, "drawing pictures", self.generated, delay=3, leave=False, disable=None)
                 generated = list(bar)

@@ -5,7 +5,7 @@ A training step is a thousand small pieces of work. Launched one by one, a GPU w
 Source: CUDA graphs, https://docs.pytorch.org/docs/stable/notes/cuda.html
 """
 
-import copy
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from impasto.memory import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +22,7 @@ class _Recording:
     """What is replayed: it reads ``inputs`` and writes ``outputs``, always the same memory."""
 
     graph: torch.cuda.CUDAGraph
-    inputs: Sequence[Tensor]
+    inputs: list[Tensor]
     outputs: Any
 
 
@@ -36,6 +34,7 @@ class Replays:
 
     def __init__(self) -> None:
         self._recordings: dict[Any, _Recording | None] = {}
+        self._pool: Any = None  # memory of all recordings: one is replayed at a time
         self._can_record = True
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Replays":
@@ -58,21 +57,26 @@ class Replays:
             recording = self._recordings[key] = self._record(function, inputs)
             if recording is None:
                 return function(*inputs)
-        for ours, theirs in zip(recording.inputs, inputs, strict=True):
-            ours.copy_(theirs)
+        torch._foreach_copy_(recording.inputs, inputs)
         recording.graph.replay()
-        return copy.copy(recording.outputs)
+        return recording.outputs
 
     def _record(self, function: Callable[..., Any], inputs: Sequence[Tensor]) -> _Recording | None:
         inputs = [each.clone() for each in inputs]
         try:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may load photos meanwhile
+            # Other threads may go on, as one that loads photos.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 outputs = function(*inputs)
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            _log.warning("steps are slower: the GPU cannot replay them (%s)", str(error).partition("\n")[0])
+            _warn(str(error).partition("\n")[0])
             self._can_record = False
             return None
+        self._pool = graph.pool()
         return _Recording(graph, inputs, outputs)
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    """Say once why nothing is replayed."""
+    _log.warning("steps are slower: the GPU cannot replay them (%s)", reason)

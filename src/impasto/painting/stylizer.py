@@ -79,7 +79,7 @@ class Stylizer(Painter):
         band = self._band(pixels, memory)
         painted = np.empty_like(pixels)
         for top, rows in self._paint_rows(pixels, band):
-            painted[top : top + rows.shape[-2]] = to_array(rows, pixels.dtype)
+            painted[top : top + len(rows)] = rows
         return painted
 
     def _paint_tensor(self, image: Tensor, look: Look) -> Tensor:
@@ -90,21 +90,17 @@ class Stylizer(Painter):
         painted = [torch.from_numpy(self.paint(one.permute(1, 2, 0).numpy(), look)).permute(2, 0, 1) for one in images]
         return torch.stack(painted).reshape(image.shape).to(image)
 
-    def _paint_rows(self, pixels: Pixels, band: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield ``top`` and the painted rows (1, 3, h, W) from there."""
+    def _paint_rows(self, pixels: Pixels, band: int) -> Iterator[tuple[int, Pixels]]:
+        """Yield ``top`` and the painted rows (h, W, 3) from there."""
         height, width = pixels.shape[:2]
         try:
             if band >= height:
                 with torch.inference_mode():
-                    yield 0, self.network(to_image(pixels, self.device))
+                    yield 0, to_array(self.network(to_image(pixels, self.device)), pixels.dtype)
             else:
-                yield from paint_in_bands(
-                    self.network,
-                    lambda top, bottom: to_image(pixels[top:bottom], self.device),
-                    height=height,
-                    width=width,
-                    band=band,
-                )
+                read_rows = lambda top, bottom: to_image(pixels[top:bottom], self.device)  # noqa: E731
+                for top, rows in paint_in_bands(self.network, read_rows, height=height, width=width, band=band):
+                    yield top, to_array(rows, pixels.dtype)
         except RuntimeError as error:
             # Only CUDA has its own type for it.
             if "memory" not in str(error):

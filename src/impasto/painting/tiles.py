@@ -29,7 +29,7 @@ SMALLEST_BAND = _QUARTER * _HALO
 _STORED = torch.float16
 
 ReadRows = Callable[[int, int], Tensor]
-"""Returns rows ``top`` to ``bottom`` of a picture as an image (1, 3, bottom - top, W)."""
+"""Returns rows ``top`` to ``bottom`` of a picture as an image (1, 3, bottom - top, W) on the network's device."""
 
 
 def paint_in_bands(
@@ -205,8 +205,7 @@ class _Passes:
         layers[-1].fix()
 
     def _photo(self, band: _Band) -> Tensor:
-        rows = self.read_rows(band.start * _QUARTER, min(band.end * _QUARTER, self.height))
-        return rows.to(self.device) - 0.5
+        return self.read_rows(band.start * _QUARTER, min(band.end * _QUARTER, self.height)) - 0.5
 
     def _trunk(self, band: _Band) -> Tensor:
         return self.trunk.read(band.start, band.end)

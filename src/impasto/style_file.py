@@ -19,13 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from impasto.files import written_whole
-from impasto.metadata import (
-    METADATA_FIELD,
-    StyleFileError,
-    check_metadata,
-    foreign,
-    parse_metadata,
-)
+from impasto.metadata import METADATA_FIELD, StyleFileError, check_metadata, foreign, parse_metadata
 from impasto.torch_files import read_torch_file
 from impasto.transformer import TransformerNet
 

@@ -48,15 +48,7 @@ from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
 from impasto.learning.photos import PhotoDataModule
 from impasto.learning.provenance import gather_facts, make_metadata
-from impasto.learning.run_folder import (
-    CHECKPOINT,
-    Facts,
-    SaveState,
-    check_fits,
-    check_same,
-    earlier_run,
-    new_run_dir,
-)
+from impasto.learning.run_folder import CHECKPOINT, Facts, SaveState, check_fits, check_same, earlier_run, new_run_dir
 from impasto.learning.snapshot import count_steps_from
 from impasto.learning.stopping import Stopped, Stops, fit
 from impasto.memory import is_out_of_memory

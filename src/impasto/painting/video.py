@@ -30,13 +30,7 @@ Progress = Callable[[int, int | None], None]
 
 
 def paint_clip(
-    painter: Painter,
-    job: Job,
-    look: Look,
-    options: ClipOptions,
-    *,
-    progress: Progress,
-    warn: Callable[[str], None],
+    painter: Painter, job: Job, look: Look, options: ClipOptions, *, progress: Progress, warn: Callable[[str], None]
 ) -> None:
     """Write the painted clip: size, frame times, colours, sound and subtitles are those of the source.
 

@@ -1,10 +1,11 @@
 """Many pictures and clips: while one picture is painted, the next is decoded and the one before is encoded."""
 
 import errno
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from impasto.images import ANIMATED_SUFFIXES
@@ -27,12 +28,13 @@ def paint_all(
     Raises:
         OSError: the disk is full, or the folder cannot be written: no other picture would fare better.
     """
-    with ExitStack() as threads:
-        reader, writer = (threads.enter_context(ThreadPoolExecutor(1)) for _ in range(2))
-        pictures = _Pictures(reader, jobs)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        reads = (reader.submit(read_picture, job.source) for job in jobs)
+        reading = deque(islice(reads, 1))
         last: tuple[Job, Future[None]] | None = None
         for job in jobs:
-            painted = _attempt(painter, job, pictures, look=look)
+            reading.extend(islice(reads, 1))  # the next, while this one is painted
+            painted = _attempt(painter, job, reading.popleft(), look=look)
             if last is not None:
                 yield _outcome(*last)
             last = job, writer.submit(_write, job, painted, quality=quality, strip=strip)
@@ -41,30 +43,9 @@ def paint_all(
             yield _outcome(*last)
 
 
-class _Pictures:
-    """The pictures in order; the next is read while one is painted, and none is held that was taken."""
-
-    def __init__(self, reader: Executor, jobs: Sequence[Job]) -> None:
-        self.reader = reader
-        self.jobs = iter(jobs)
-        self.reading = self._read_next()
-
-    def take(self) -> Picture:
-        assert self.reading is not None, "there is one for each job"
-        reading, self.reading = self.reading, None
-        try:
-            return reading.result()
-        finally:
-            self.reading = self._read_next()
-
-    def _read_next(self) -> Future[Picture] | None:
-        job = next(self.jobs, None)
-        return None if job is None else self.reader.submit(read_picture, job.source)
-
-
-def _attempt(painter: Painter, job: Job, pictures: _Pictures, *, look: Look) -> Picture | Exception:
+def _attempt(painter: Painter, job: Job, reading: Future[Picture], *, look: Look) -> Picture | Exception:
     try:
-        picture = pictures.take()
+        picture = reading.result()
     except Exception as error:
         return _if_one_pictures(error, job)
     try:

@@ -7,7 +7,7 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -72,15 +72,17 @@ def reserved(path: Path) -> Iterator[None]:
         ValueError: another run has reserved it; says which.
         OSError: the folder cannot be written.
     """
+
+    def refuse(holder: str) -> ValueError:
+        return ValueError(
+            f"expected a target that no other run is writing, got {str(path)!r}, which {holder} is writing: wait "
+            "for its end, or choose another name"
+        )
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         try:
-            held.enter_context(hold(hidden_beside(path, "-lock")))
-        except LockedError as error:
-            raise ValueError(
-                f"expected a target that no other run is writing, got {str(path)!r}, which {error} is writing: wait "
-                "for its end, or choose another name"
-            ) from error
+            held.enter_context(hold(hidden_beside(path, "-lock"), refuse=refuse))
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 error.filename = str(path)
@@ -88,19 +90,15 @@ def reserved(path: Path) -> Iterator[None]:
         yield
 
 
-class LockedError(Exception):
-    """A lock that another process holds; the message names that and its host."""
-
-
 @contextmanager
-def hold(lock: Path) -> Iterator[None]:
+def hold(lock: Path, *, refuse: Callable[[str], ValueError]) -> Iterator[None]:
     """Hold a lock file, which is removed afterwards; the lock ends with this process, however that ends.
 
     Raises:
-        LockedError: another process holds it.
+        ValueError: another process holds it; what ``refuse`` makes of that process and its host.
         OSError: the system or the disk knows no locks, or the folder cannot be written.
     """
-    with _open_locked(lock) as file:
+    with _open_locked(lock, refuse) as file:
         with suppress(OSError):  # on a full disk it is held all the same
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -112,7 +110,7 @@ def hold(lock: Path) -> Iterator[None]:
                     lock.unlink()
 
 
-def _open_locked(lock: Path) -> IO[bytes]:
+def _open_locked(lock: Path, refuse: Callable[[str], ValueError]) -> IO[bytes]:
     if fcntl is None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(lock))
     while True:
@@ -131,7 +129,7 @@ def _open_locked(lock: Path) -> IO[bytes]:
                 lock.unlink(missing_ok=True)
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
-            raise LockedError(holder) from error
+            raise refuse(holder) from error
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:

@@ -3,14 +3,14 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from impasto.files import LockedError, hold, remove_leftovers, written_whole
+from impasto.files import hold, remove_leftovers, written_whole
 from impasto.learning.module import Faults, StyleModule
 from impasto.learning.snapshot import Snapshot
 from impasto.photo_folder import CONFIG
@@ -38,22 +38,19 @@ class BusyError(ValueError):
     """Another training is writing into the run folder."""
 
 
-@contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(run_dir: Path) -> AbstractContextManager[None]:
     """Keep other trainings out of an existing run folder; the lock ends with this process, however that ends.
 
     Raises:
         BusyError: another one is in it; names its process and host.
     """
-    with ExitStack() as held:
-        try:
-            held.enter_context(hold(run_dir / _LOCK))
-        except LockedError as error:
-            raise BusyError(
-                f"expected a run folder that is free, got {str(run_dir)!r}, into which {error} is training: "
-                "wait for its end or stop it, or choose another folder with run_dir=DIR"
-            ) from error
-        yield
+    return hold(
+        run_dir / _LOCK,
+        refuse=lambda holder: BusyError(
+            f"expected a run folder that is free, got {str(run_dir)!r}, into which {holder} is training: "
+            "wait for its end or stop it, or choose another folder with run_dir=DIR"
+        ),
+    )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from importlib import resources
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -173,34 +174,27 @@ class TrainConfig:
 
 # ---- checks -----------------------------------------------------------------------------------------------------
 
-_AT_LEAST: dict[str, float] = {
-    "style.size": 32,
-    "style.strength": 0,
-    "data.workers": 0,
-    "data.generated": 0,
-    "data.generated_share": 0,
-    "loss.content_weight": 0,
-    "loss.style_weight": 0,
-    "loss.tv_weight": 0,
-    "loss.stability": 0,
-    "budget.steps": 1,
-    "budget.batch_size": 1,
-    "budget.image_size": 32,
-    "budget.small_size": 32,
-    "budget.small_share": 0,
-    "budget.warm_up": 0,
-    "budget.previews": 1,
-    "network.width": 1,
-    "seed": 0,
+_RANGES: dict[str, tuple[float, float]] = {
+    "style.size": (32, math.inf),
+    "style.strength": (0, math.inf),
+    "data.workers": (0, math.inf),
+    "data.generated": (0, 10_000),
+    "data.generated_share": (0, 1),
+    "loss.content_weight": (0, math.inf),
+    "loss.style_weight": (0, math.inf),
+    "loss.tv_weight": (0, math.inf),
+    "loss.stability": (0, math.inf),
+    "budget.steps": (1, math.inf),
+    "budget.batch_size": (1, math.inf),
+    "budget.image_size": (32, math.inf),
+    "budget.small_size": (32, math.inf),
+    "budget.small_share": (0, 1),
+    "budget.warm_up": (0, math.inf),
+    "budget.previews": (1, math.inf),
+    "network.width": (1, 256),
+    "seed": (0, 2**32 - 1),
 }
-_AT_MOST: dict[str, float] = {
-    "network.width": 256,
-    "data.generated_share": 1,
-    "data.generated": 10_000,
-    "budget.small_share": 1,
-    "seed": 2**32 - 1,
-}
-
+"""The least and the greatest value; infinity itself is none."""
 
 _LONGEST_NAME = 200
 """Bytes of a style's name: with what is added to it, file systems take 255."""
@@ -208,14 +202,14 @@ _LONGEST_NAME = 200
 
 def validate(config: TrainConfig) -> None:
     """Raise ConfigError for the first option whose value cannot be used."""
-    for name, least in _AT_LEAST.items():
-        if not value_of(config, name) >= least:
-            raise ConfigError(f"expected {name} of {least:g} or more, got {value_of(config, name)!r}")
-        if value_of(config, name) == math.inf:
+    for name, (least, most) in _RANGES.items():
+        value = attrgetter(name)(config)
+        if not value >= least:
+            raise ConfigError(f"expected {name} of {least:g} or more, got {value!r}")
+        if value == math.inf:
             raise ConfigError(f"expected a finite {name}, got inf")
-    for name, most in _AT_MOST.items():
-        if not value_of(config, name) <= most:
-            raise ConfigError(f"expected {name} of {most:,} or less, got {value_of(config, name)!r}")
+        if not value <= most:
+            raise ConfigError(f"expected {name} of {most:,} or less, got {value!r}")
     _check_rates(config)
     to_seconds("save_every", config.save_every)
     if config.max_time is not None:
@@ -223,14 +217,6 @@ def validate(config: TrainConfig) -> None:
     _check_name(config.style.name)
     _check_data(config.data)
     _check_layers(config.loss)
-
-
-def value_of(config: TrainConfig, name: str) -> Any:
-    """Return the value of an option by its dotted name."""
-    value: Any = config
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _check_rates(config: TrainConfig) -> None:

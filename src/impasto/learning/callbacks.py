@@ -45,14 +45,10 @@ class EventLogger(TensorBoardLogger):
 class Throughput(Callback):
     """Logs images per second, over the steps between two logs."""
 
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-        self._images = 0
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count the time."""
+        """Begin to count."""
         del trainer, pl_module
-        self._since = time.perf_counter()
+        self._since, self._images = time.perf_counter(), 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
@@ -77,13 +73,9 @@ class Previews(Callback):
     ) -> None:
         """Add a sheet when it is time."""
         del outputs, batch, batch_idx
-        if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
-            self._add_sheet(trainer, pl_module)
-
-    def _add_sheet(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if isinstance(trainer.logger, TensorBoardLogger):
-            sheet = self.sheet(pl_module)
-            trainer.logger.experiment.add_image("previews", sheet[0], trainer.global_step)
+        is_time = trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps
+        if is_time and isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.add_image("previews", self.sheet(pl_module)[0], trainer.global_step)
 
     def sheet(self, painter: LightningModule, *, height: int = 256) -> Tensor:
         """Return one image (1, 3, H, W): a row of style picture, photo and result for each photo."""

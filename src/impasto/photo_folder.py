@@ -60,6 +60,11 @@ def find_damage(photo: Path) -> str | None:
     return None
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many there are, such as ``1,234 photos``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def to_line(name: str, reason: str) -> str:
     """Return one line of the list: the name within the folder, a tab, the reason.
 

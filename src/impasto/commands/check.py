@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the damaged photos and how many there are, and return the exit status."""
     from tqdm import tqdm
 
-    from impasto.photo_folder import find_photos, to_line
+    from impasto.photo_folder import counted, find_photos, to_line
 
     folder = Path(arguments.folder)
     photos, damaged = find_photos(folder), 0
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
             damaged += 1
             tqdm.write(to_line(os.path.relpath(photo, folder), reason))
     sound = "all can be read" if damaged == 0 else f"{damaged:,} cannot be read"
-    print(f"{len(photos):,} photo{'' if len(photos) == 1 else 's'}, {sound}", file=sys.stderr)
+    print(f"{counted(len(photos), 'photo')}, {sound}", file=sys.stderr)
     return 0 if damaged == 0 else 1
 
 

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from impasto.images import read_pixels, to_float
 from impasto.learning.generated_photos import dead_leaves
 from impasto.learning.photo_cache import PhotoCache, open_cache, state_of
-from impasto.photo_folder import UNREADABLE, PhotoError, find_photos
+from impasto.photo_folder import UNREADABLE, PhotoError, counted, find_photos
 
 SAMPLES = ("astronaut.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg")
 """Colour photographs that scikit-image installs, to train on."""
@@ -528,17 +528,13 @@ class PhotoDataModule(LightningDataModule):
         """Return one line that says what is trained on."""
         place = "of scikit-image" if self.source == "samples" else f"in {self.root}"
         files, generated = self.crops.files, self.crops.generated
-        parts = [_count(len(files), "photograph") + f" {place}"] if files else []
-        parts += [_count(len(generated), "generated picture")] if generated else []
-        kept = _count(len(self.held_out), "photograph") + " held out"
+        parts = [counted(len(files), "photograph") + f" {place}"] if files else []
+        parts += [counted(len(generated), "generated picture")] if generated else []
+        kept = counted(len(self.held_out), "photograph") + " held out"
         if set(self.held_out) & set(files):
             kept = "none could be held out, so validation uses one of them"
         cache = f"; decoded ones kept in {self.cache}" if self.crops.cache is not None else ""
         return f"{' and '.join(parts)}; {kept}{cache}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def leave_signals_to_the_parent(worker: int) -> None:

@@ -52,7 +52,7 @@ from impasto.learning.run_folder import CHECKPOINT, Facts, SaveState, check_fits
 from impasto.learning.snapshot import count_steps_from
 from impasto.learning.stopping import Stopped, Stops, fit
 from impasto.memory import is_out_of_memory
-from impasto.photo_folder import CONFIG, CONTACT_SHEET, write_list
+from impasto.photo_folder import CONFIG, CONTACT_SHEET, counted, write_list
 from impasto.style_file import SHIPPED, load_style, save_style
 from impasto.transformer import TransformerNet, count_parameters, find_device
 
@@ -134,7 +134,8 @@ def describe_result(result: TrainingResult, paint: Sequence[str]) -> str:
     """Return where a finished style is, how good it is, and what to do with it."""
     losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
     spent = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in result.seconds.items())
-    skipped = f"skipped        {_describe_skipped(result)}\n" if result.skipped > 0 else ""
+    photos = f"{counted(result.skipped, 'photo')} that cannot be read, listed in {result.style_file.with_name(SKIPPED)}"
+    skipped = f"skipped        {photos}\n" if result.skipped > 0 else ""
     return (
         f"\nstyle file     {result.style_file}\n"
         f"contact sheet  {result.contact_sheet}\n"
@@ -143,11 +144,6 @@ def describe_result(result: TrainingResult, paint: Sequence[str]) -> str:
         f"{skipped}"
         f"next           {_command_to_paint(result.style_file.parent, paint)}"
     )
-
-
-def _describe_skipped(result: TrainingResult) -> str:
-    photos = f"{result.skipped:,} photo{'' if result.skipped == 1 else 's'}"
-    return f"{photos} that cannot be read, listed in {result.style_file.with_name(SKIPPED)}"
 
 
 def describe_stop(config: TrainConfig, stopped: Stopped, *, go_on: str, paint: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
@@ -56,10 +56,6 @@ from impasto.photo_folder import CONFIG, CONTACT_SHEET, counted, write_list
 from impasto.style_file import SHIPPED, load_style, save_style
 from impasto.transformer import TransformerNet, count_parameters, find_device
 
-LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
-    Precision.fp32: "32-true",
-    Precision.bf16: "bf16-mixed",
-}
 OPTIMIZERS = {OptimizerName.muon: Muon, OptimizerName.adam: torch.optim.Adam}
 LOG_EVERY = 10
 """Steps between two rows of TensorBoard's curves."""
@@ -387,7 +383,7 @@ def make_trainer(parts: Parts, callbacks: Sequence[Callback]) -> Trainer:
     trainer = Trainer(
         accelerator=parts.module.device.type,
         devices=1,
-        precision=LIGHTNING_PRECISION[parts.precision],
+        precision="bf16-mixed" if parts.precision is Precision.bf16 else "32-true",
         max_steps=steps,
         max_epochs=1,
         limit_train_batches=steps - before,  # gives the progress bar its end

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from impasto.cli import main
-from impasto.learning.photos import PhotoDataModule, folder_photos
+from impasto.learning.photos import PhotoDataModule, hold_out
 from impasto.photo_folder import find_damage, find_photos, to_bytes, to_line, write_list
 from impasto.torch_files import read_torch_file
 
@@ -187,7 +187,7 @@ def test_each_is_listed_once_by_training_and_by_check(
     line = b"\nskipped        18 photos that cannot be read, listed in pieces/skipped.txt\n"
     assert line in capsysbinary.readouterr().out
 
-    files, _ = folder_photos(Path("photos"), seed=3)
+    files, _ = hold_out(find_photos(Path("photos")), seed=3)
     looked_at = files[:: len(files) // 16][:16]
     removed = next(path for path in files if path not in looked_at and path.stem.isdecimal())
     with contextlib.redirect_stdout(RemovesBeforeTheFirstStep(removed)):

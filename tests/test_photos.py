@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from impasto.learning import photos
 from impasto.learning.photos import Batch, EndlessSampler, PhotoCrops, PhotoDataModule
-from impasto.photo_folder import PhotoError
+from impasto.photo_folder import PhotoError, find_photos
 
 SIZE = 16
 workers_may_fork = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -88,7 +88,7 @@ class TestFolder:
     def test_needs_no_class_folders_and_finds_them_at_any_depth(self, tmp_path: Path) -> None:
         painted = {paint(tmp_path / name) for name in ("a.png", "one/b.jpg", "one/two/c.webp", "d.PNG")}
         (tmp_path / "notes.txt").write_text("no picture")
-        files, held_out = photos.folder_photos(tmp_path, seed=0)
+        files, held_out = photos.hold_out(find_photos(tmp_path), seed=0)
         assert {*files, *held_out} == painted
 
     @pytest.mark.parametrize(("count", "held"), [(2, 1), (9, 1), (25, 2), (79, 7), (80, 8), (5000, 8)])
@@ -112,27 +112,26 @@ class TestFolder:
         with raises_whole(
             FileNotFoundError, f"expected a folder of images, found none at {str(root)!r}: check the path"
         ):
-            photos.folder_photos(root, seed=0)
+            find_photos(root)
 
     def test_a_file_is_told(self, tmp_path: Path) -> None:
         root = paint(tmp_path / "a.png")
         with raises_whole(
             PhotoError, f"expected a folder of photos, got the file {str(root)!r}: name the folder it is in"
         ):
-            photos.folder_photos(root, seed=0)
+            find_photos(root)
 
     def test_a_folder_without_images_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("no picture")
         with raises_whole(
             PhotoError, f"expected photos in {str(tmp_path)!r}, found no image file: name another folder"
         ):
-            photos.folder_photos(tmp_path, seed=0)
+            find_photos(tmp_path)
 
 
 class TestCoco:
     def names(self, root: Path) -> set[str]:
-        files, held_out = photos.coco_photos(root, seed=0)
-        return {str(path.relative_to(path.parents[1])) for path in files + held_out}
+        return {str(path.relative_to(path.parents[1])) for path in photos.coco_photos(root)}
 
     def annotate(self, root: Path, text: str, *, split: str = "train2017") -> Path:
         path = root / "annotations" / f"instances_{split}.json"
@@ -159,8 +158,7 @@ class TestCoco:
             paint(tmp_path / "train2017" / name)
         self.annotate(tmp_path, json.dumps({"images": [{"file_name": "1.jpg"}, {"file_name": "3.jpg"}]}))
         monkeypatch.chdir(tmp_path / "train2017" if root == "." else tmp_path)
-        files, held_out = photos.coco_photos(Path(root), seed=0)
-        assert {path.name for path in files + held_out} == {"1.jpg", "3.jpg"}
+        assert {path.name for path in photos.coco_photos(Path(root))} == {"1.jpg", "3.jpg"}
 
     def test_only_images_that_the_annotations_list_are_used(self, tmp_path: Path) -> None:
         for name in ("1.jpg", "2.jpg", "3.jpg"):
@@ -196,7 +194,7 @@ class TestCoco:
             f"expected COCO's annotations in {str(path)!r}, got something else or a part of them: "
             "fetch the file again, or move it away to train on every image",
         ):
-            photos.coco_photos(tmp_path, seed=0)
+            photos.coco_photos(tmp_path)
 
     def test_annotations_that_list_none_of_the_photos_are_told(self, tmp_path: Path) -> None:
         paint(tmp_path / "train2017" / "1.jpg")
@@ -206,7 +204,7 @@ class TestCoco:
             f"expected in {str(tmp_path / 'train2017')!r} the images that {str(path)!r} lists, found none of its 2: "
             "fetch the photos again, or move the file away to train on every image",
         ):
-            photos.coco_photos(tmp_path, seed=0)
+            photos.coco_photos(tmp_path)
 
     def test_a_folder_that_is_not_cocos_is_told(self, tmp_path: Path) -> None:
         paint(tmp_path / "holidays" / "1.jpg")
@@ -215,7 +213,7 @@ class TestCoco:
             f"expected one of train2017, train2014, val2017 in {str(tmp_path)!r}, found none: name COCO's folder with "
             "data.root=DIR, fetch it with scripts/download_coco.py, or use data=folder",
         ):
-            photos.coco_photos(tmp_path, seed=0)
+            photos.coco_photos(tmp_path)
 
 
 class TestCrops:
@@ -593,7 +591,7 @@ class TestHeldOutPhotos:
 
     def test_that_cannot_be_read_are_left_out(self, tmp_path: Path) -> None:
         paths = paint_many(tmp_path, 20)
-        _, held_out = photos.folder_photos(tmp_path, seed=0)
+        _, held_out = photos.hold_out(find_photos(tmp_path), seed=0)
         break_(held_out[0])
         module = data_module(root=tmp_path)
         assert module.held_out == held_out[1:]

@@ -75,18 +75,8 @@ def sample_photos() -> tuple[list[Path], list[Path]]:
     ]
 
 
-def folder_photos(root: Path, *, seed: int) -> tuple[list[Path], list[Path]]:
-    """Return the files to train on and those held out, a seeded choice, of any tree of images.
-
-    Raises:
-        PhotoError: there is no image.
-        FileNotFoundError: there is no folder.
-    """
-    return hold_out(find_photos(root), seed=seed)
-
-
-def coco_photos(root: Path, *, seed: int) -> tuple[list[Path], list[Path]]:
-    """Return the same for COCO's layout; where its annotations are there, only the images they list.
+def coco_photos(root: Path) -> list[Path]:
+    """Return the image files of a folder in COCO's layout; where its annotations are there, only those they list.
 
     Raises:
         PhotoError: none of COCO's folders is there, or the annotations are broken or list no image that is there.
@@ -111,7 +101,7 @@ def coco_photos(root: Path, *, seed: int) -> tuple[list[Path], list[Path]]:
                 f"expected in {str(folder)!r} the images that {str(annotations)!r} lists, found none of its "
                 f"{len(listed)}: fetch the photos again, or move the file away to train on every image"
             )
-    return hold_out(photos, seed=seed)
+    return photos
 
 
 def _listed_names(annotations: Path) -> set[str]:
@@ -130,7 +120,7 @@ def _listed_names(annotations: Path) -> set[str]:
 
 
 def hold_out(photos: Sequence[Path], *, seed: int) -> tuple[list[Path], list[Path]]:
-    """Return the photos to train on and those held out: a tenth, at most 8; a single photo serves as both."""
+    """Return the photos to train on and a seeded choice held out: a tenth, at most 8; a single one serves as both."""
     if len(photos) < 2:
         return list(photos), list(photos)
     count = min(8, max(1, len(photos) // 10))
@@ -435,8 +425,8 @@ class PhotoDataModule(LightningDataModule):
             return sample_photos()
         if self.root is None:
             raise PhotoError(f"expected a folder for the source {self.source!r}, got none: name it with data.root=DIR")
-        find = {"folder": folder_photos, "coco": coco_photos}[self.source]
-        return find(self.root, seed=self.seed)
+        find = {"folder": find_photos, "coco": coco_photos}[self.source]
+        return hold_out(find(self.root), seed=self.seed)
 
     def _open_cache(self) -> PhotoCache | None:
         if self.cache is None or self.root is None:

@@ -171,7 +171,7 @@ class PhotoCrops(Dataset[Tensor]):
         self.skipped: dict[Path, str] = {}
         self._news: dict[Path, str] = {}
         self._decoded: dict[Path, Tensor] = {}
-        self._sound: set[Path] = set()
+        self.sound: set[Path] = set()
         self._round: tuple[int, NDArray[np.int64]] | None = None
 
     def __getitem__(self, number: int) -> Tensor:
@@ -227,10 +227,6 @@ class PhotoCrops(Dataset[Tensor]):
         """Return whether a photo can be read."""
         return self._read(path) is not None
 
-    def some_sound(self) -> list[Path]:
-        """Return one photo that can be read."""
-        return sorted(self._sound)[:1]
-
     def _photo(self, number: int, random: np.random.Generator) -> tuple[str, Tensor]:
         """Return the photo whose turn it is, or the first readable one of a random sequence after it, and its path."""
         rounds, position = divmod(number, len(self.files))
@@ -253,14 +249,13 @@ class PhotoCrops(Dataset[Tensor]):
             return self._decoded[path]
         if path in self.skipped:
             return None
+        pixels = None
         try:
             pixels = self._load(path)
+            self.sound.add(path)
         except UNREADABLE as error:
             self.skipped[path] = self._news[path] = str(error)
-            self._sound.discard(path)
-            self._check_most()
-            return None
-        self._sound.add(path)
+            self.sound.discard(path)
         self._check_most()
         return pixels
 
@@ -284,14 +279,14 @@ class PhotoCrops(Dataset[Tensor]):
 
     def _check_most(self) -> None:
         """Raise PhotoError where enough photos were tried to say that most are bad."""
-        bad, tried = len(self.skipped), len(self.skipped) + len(self._sound)
+        bad, tried = len(self.skipped), len(self.skipped) + len(self.sound)
         # Half of a few may be bad by chance: until all are known, two standard deviations more are asked for.
         doubt = tried**0.5 if tried < len(self.files) else 0.0
         if tried >= min(_PROBED, len(self.files)) and bad > tried / 2 + doubt:
             self._give_up()
 
     def _give_up(self) -> NoReturn:
-        tried = len(self.skipped) + len(self._sound)
+        tried = len(self.skipped) + len(self.sound)
         first = "; ".join(list(self.skipped.values())[:3])
         raise PhotoError(
             f"{len(self.skipped)} of the first {tried} photos cannot be read ({first}): "
@@ -415,10 +410,11 @@ class PhotoDataModule(LightningDataModule):
         )
         self.crops.probe()
         # A photo that cannot be read cannot be a preview either.
-        self.held_out = [path for path in self.held_out if self.crops.is_sound(path)] or self.crops.some_sound()
+        self.held_out = [path for path in self.held_out if self.crops.is_sound(path)] or sorted(self.crops.sound)[:1]
         self._note(self.crops.take_news(), self.crops.trouble)
         # Read now: they may be gone when the training ends.
-        self._centres = [self._centre(path) for path in self.held_out]
+        pixels = (read_pixels(path, at_least=self.image_size) for path in self.held_out)
+        self._centres = [centre_crop(each, self.image_size) for each in pixels]
 
     def _find(self) -> tuple[list[Path], list[Path]]:
         if self.source == "samples":
@@ -432,9 +428,6 @@ class PhotoDataModule(LightningDataModule):
         if self.cache is None or self.root is None:
             return None
         return open_cache(self.cache, photos=self.root, at_least=LARGEST_CROP * self.image_size)
-
-    def _centre(self, path: Path) -> Tensor:
-        return centre_crop(read_pixels(path, at_least=self.image_size), self.image_size)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the endless batches, uint8, from sample ``start`` on."""

@@ -77,8 +77,9 @@ def _explained() -> Iterator[None]:
     except MissingConfigException as error:
         raise ConfigError(_explain_missing(error)) from error
     except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"expected YAML of plain values in the files of --config-dir, got something else: {_on_one_line(error)}"
+            f"expected YAML of plain values in the files of --config-dir, got something else: {reason}"
         ) from error
     except OverrideParseException as error:
         raise ConfigError(f"could not read the option {error.override!r}: write NAME=VALUE, without spaces") from error
@@ -229,10 +230,6 @@ def _explain(error: Exception) -> str:
             return f"{name!r} has no weight yet: add it with +{name}=VALUE"
         return f"there is no option {name!r}: {did_you_mean(name, option_names())}see --help"
     return f"{name}: {_first_line(error.__cause__ or error)}" if name else _first_line(error)
-
-
-def _on_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _first_line(error: BaseException) -> str:

@@ -225,7 +225,10 @@ def load_loss_network(
     if name == SLIM_NAME:
         if pretrained is not None:
             raise ValueError(f"expected no loss_network.pretrained for {SLIM_NAME}, got {pretrained!r}: leave it out")
-        return load_slim_network(weights if weights is not None else SLIM_FILE)
+        caffe, path = PRETRAINED["vgg16", "IMAGENET1K_FEATURES"], weights if weights is not None else SLIM_FILE
+        network = LossNetwork(SLIM_CHANNELS, mean=caffe.mean, std=caffe.std, calibrated=SLIM_LAYERS)
+        _load_convolutions(network, read_weights(path), path=path)
+        return network
     if name not in VGG_CHANNELS:
         raise ValueError(f"expected a loss network out of {SLIM_NAME}, vgg16, vgg19, got {name!r}")
     source = find_pretrained(name, pretrained)
@@ -244,14 +247,6 @@ def find_pretrained(name: str, pretrained: str | None) -> Pretrained:
     if pretrained is not None and pretrained not in known:
         raise ValueError(f"expected pretrained weights out of {', '.join(known)} for {name}, got {pretrained!r}")
     return PRETRAINED[name, pretrained if pretrained is not None else known[0]]
-
-
-def load_slim_network(path: Path) -> LossNetwork:
-    """Return the compressed VGG-16 of a file made by ``scripts/compress_loss_network.py``."""
-    caffe = PRETRAINED["vgg16", "IMAGENET1K_FEATURES"]
-    network = LossNetwork(SLIM_CHANNELS, mean=caffe.mean, std=caffe.std, calibrated=SLIM_LAYERS)
-    _load_convolutions(network, read_weights(path), path=path)
-    return network
 
 
 def fetch(source: Pretrained) -> Path:

@@ -198,7 +198,11 @@ class ClipReader:
     def read(self) -> "Iterator[Frame | av.Packet[Any]]":
         """Yield frames to be painted and packets to be copied; what is broken is counted and passed over."""
         last = -math.inf
-        for packet in self._demux():
+        for packet in _read_packets(self.container):
+            if packet is None:
+                self.broken += 1
+                continue
+            self.clock.set_on(packet)
             if packet.stream is not self.stream:
                 if packet.size and packet.dts is not None:
                     yield packet
@@ -231,23 +235,6 @@ class ClipReader:
         if self.container.format.name != "avi" or self.frames >= stated:
             return None
         return f"{str(self.path)!r} has {self.frames} of the {stated} frames that its header says: it may be cut off"
-
-    def _demux(self) -> "Iterator[av.Packet[Any]]":
-        failures = 0
-        packets = self.container.demux()
-        while failures < _MOST_FAILURES:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except av.FFmpegError:
-                self.broken += 1
-                failures += 1
-                packets = self.container.demux()
-                continue
-            failures = 0
-            self.clock.set_on(packet)
-            yield packet
 
     def _decode(self, packet: "av.Packet[Any]") -> list[av.VideoFrame]:
         try:
@@ -506,18 +493,26 @@ def _check_size(width: int, height: int, path: Path) -> None:
         )
 
 
-def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFrame | None:
+def _read_packets(container: InputContainer) -> "Iterator[av.Packet[Any] | None]":
+    """Yield the packets, and None for what cannot be read."""
     failures = 0
     while failures < _MOST_FAILURES:
         try:
-            for packet in container.demux(stream):
-                with suppress(av.FFmpegError):
-                    for frame in packet.decode():
-                        return frame
+            for packet in container.demux():
+                failures = 0
+                yield packet
+            return
         except av.FFmpegError:
             failures += 1
-            continue
-        return None
+            yield None
+
+
+def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFrame | None:
+    for packet in _read_packets(container):
+        if packet is not None and packet.stream is stream:
+            with suppress(av.FFmpegError):
+                for frame in packet.decode():
+                    return frame
     return None
 
 

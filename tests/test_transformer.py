@@ -13,7 +13,7 @@ from impasto.transformer import (
     InstanceNorm,
     ResidualBlock,
     TransformerNet,
-    UpsampleLayer,
+    UpsampleConvLayer,
     check_input,
     count_parameters,
 )
@@ -102,11 +102,10 @@ def plain_network(network: TransformerNet) -> nn.Module:
     for layer in network.layers:
         if isinstance(layer, ResidualBlock):
             layers.append(PlainBlock(layer))
-        elif isinstance(layer, UpsampleLayer):
-            layers.append(plain(layer.layer, upsample=True))
         else:
-            assert isinstance(layer, ConvLayer)
-            layers.append(plain(layer))
+            (convolution,) = layer if isinstance(layer, nn.Sequential) else [layer]
+            assert isinstance(convolution, ConvLayer)
+            layers.append(plain(convolution, upsample=isinstance(convolution, UpsampleConvLayer)))
     return nn.Sequential(*layers)
 
 
@@ -145,11 +144,11 @@ def test_normalisation_keeps_channels_last_and_calculates_with_float32(dtype: to
 
 @torch.no_grad()
 def test_upsampling_repeats_the_nearest_value() -> None:
-    layer = UpsampleLayer(2, 2)
-    layer.layer.norm = nn.Identity()
-    layer.layer.conv.weight.zero_()
-    nn.init.zeros_(layer.layer.get_parameter("conv.bias"))
-    layer.layer.conv.weight[[0, 1], [0, 1], 1, 1] = 1  # the convolution lets everything pass
+    layer = UpsampleConvLayer(2, 2)
+    layer.norm = nn.Identity()
+    layer.conv.weight.zero_()
+    nn.init.zeros_(layer.get_parameter("conv.bias"))
+    layer.conv.weight[[0, 1], [0, 1], 1, 1] = 1  # the convolution lets everything pass
     features = torch.rand(1, 2, 3, 5)
     expected = features.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
     torch.testing.assert_close(layer(features), expected)

@@ -11,6 +11,8 @@ Differs from the supplement, on purpose:
 - A linear output instead of a scaled tanh: no slope is lost at black and white. Files are clamped when written.
 """
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -126,19 +128,6 @@ class ResidualBlock(nn.Module):
         return added
 
 
-class UpsampleLayer(nn.Module):
-    """Twice the size by nearest neighbour, then a 3x3 convolution."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.layer = UpsampleConvLayer(in_channels, out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return features of shape (N, out_channels, 2H, 2W)."""
-        features: Tensor = self.layer(x)
-        return features
-
-
 class TransformerNet(nn.Module):
     """Image to image: (N, 3, H, W) in [0, 1] to (N, 3, H, W), about [0, 1], for any H, W of 8 px or more.
 
@@ -154,8 +143,9 @@ class TransformerNet(nn.Module):
             ConvLayer(width, 2 * width, kernel=3, stride=2),
             ConvLayer(2 * width, 4 * width, kernel=3, stride=2),
             *(ResidualBlock(4 * width) for _ in range(5)),
-            UpsampleLayer(4 * width, 2 * width),
-            UpsampleLayer(2 * width, width),
+            # Each under the name that style files have for it.
+            nn.Sequential(OrderedDict(layer=UpsampleConvLayer(4 * width, 2 * width))),
+            nn.Sequential(OrderedDict(layer=UpsampleConvLayer(2 * width, width))),
             OutputConvLayer(width, 3, kernel=9),
         )
 

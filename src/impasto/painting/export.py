@@ -14,12 +14,12 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from impasto.files import written_whole
 from impasto.metadata import METADATA_FIELD
 from impasto.style_file import Style
-from impasto.transformer import ConvLayer, ResidualBlock, TransformerNet, UpsampleConvLayer, UpsampleLayer
+from impasto.transformer import ConvLayer, ResidualBlock, TransformerNet, UpsampleConvLayer
 
 OPSET = 17
 """Of 2022: runtimes since then read it."""
@@ -110,8 +110,8 @@ class _Graph:
         if isinstance(module, ResidualBlock):
             branch = self._layer(x, module.first, f"{name}.first")
             return self._add("Add", x, self._layer(branch, module.second, f"{name}.second"))
-        if isinstance(module, UpsampleLayer):
-            return self._layer(x, module.layer, f"{name}.layer")
+        if isinstance(module, nn.Sequential):
+            return self._module(x, module[0], f"{name}.layer")
         assert isinstance(module, ConvLayer), "the network has no other modules"
         return self._layer(x, module, name)
 
@@ -127,10 +127,10 @@ class _Graph:
             for which, value in layer.conv.named_parameters()
         )
         x = self._add("Conv", x, weight, bias, strides=list(layer.conv.stride))
-        x = x if isinstance(layer.norm, torch.nn.Identity) else self._norm(x, layer.norm, f"{name}.norm")
-        return x if isinstance(layer.relu, torch.nn.Identity) else self._add("Relu", x)
+        x = x if isinstance(layer.norm, nn.Identity) else self._norm(x, layer.norm, f"{name}.norm")
+        return x if isinstance(layer.relu, nn.Identity) else self._add("Relu", x)
 
-    def _norm(self, x: str, norm: torch.nn.Module, name: str) -> str:
+    def _norm(self, x: str, norm: nn.Module, name: str) -> str:
         # In float16 the variance of a flat picture is lost, and the noise of rounding is what is left.
         scale, shift = (self._weight(f"{name}.{which}", value, half=False) for which, value in norm.named_parameters())
         return self._narrow(self._add("InstanceNormalization", self._widen(x), scale, shift, epsilon=norm.eps))

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from impasto.files import NO_SPACE
 from impasto.painting.arithmetic import measure, normalise
-from impasto.transformer import ConvLayer, ResidualBlock, TransformerNet, UpsampleLayer
+from impasto.transformer import ConvLayer, ResidualBlock, TransformerNet
 
 _QUARTER = 4  # rows of the picture to one row of the features in the file
 _HALO = 2  # rows of features: as far as an encoder or a decoder sees, 7 px of 8
@@ -81,8 +81,8 @@ class _Band:
 class _Layer:
     """A convolution whose normalisation takes the statistics of all that was recorded."""
 
-    def __init__(self, layer: ConvLayer | UpsampleLayer) -> None:
-        self.layer = layer.layer if isinstance(layer, UpsampleLayer) else layer
+    def __init__(self, layer: ConvLayer) -> None:
+        self.layer = layer
         self.count = 0
         self.sums = torch.zeros(2, 1, dtype=torch.float64)  # of the values and of their squares: (2, C)
         self.mean = self.variance = torch.empty(0)
@@ -144,7 +144,7 @@ class _Passes:
     ) -> None:
         self.read_rows, self.bands, self.height, self.width = read_rows, bands, height, width
         self.device = next(network.parameters()).device
-        modules: list[Any] = list(network.layers)
+        modules: list[Any] = [each[0] if isinstance(each, nn.Sequential) else each for each in network.layers]
         self.encoder = [_Layer(module) for module in modules[:3]]
         blocks = [module for module in modules if isinstance(module, ResidualBlock)]
         self.blocks = [(_Layer(block.first), _Layer(block.second)) for block in blocks]

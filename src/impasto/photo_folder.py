@@ -38,14 +38,10 @@ def find_photos(folder: Path) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise PhotoError(f"expected a folder of photos, got the file {str(folder)!r}: name the folder it is in")
     # A run within the folder would else train on its own sheet, and no longer find the photos that it began with.
-    photos = [path for path in find_images(folder) if path.name != CONTACT_SHEET or not _is_of_run(path)]
+    photos = [path for path in find_images(folder) if path.name != CONTACT_SHEET or not path.with_name(CONFIG).exists()]
     if not photos:
         raise PhotoError(f"expected photos in {str(folder)!r}, found no image file: name another folder")
     return photos
-
-
-def _is_of_run(path: Path) -> bool:
-    return path.with_name(CONFIG).exists()
 
 
 def find_damage(photo: Path) -> str | None:

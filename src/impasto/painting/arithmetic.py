@@ -39,7 +39,8 @@ def measure(features: Tensor) -> tuple[Tensor, Tensor]:
         return mean.cpu().double(), variance.cpu().double()  # some devices have no float64
     rows = max(1, _BLOCK // features.shape[-1])
     blocks = [features[:, :, top : top + rows] for top in range(0, features.shape[2], rows)]
-    mean, variance = torch.stack([torch.stack(_measure_block(block)) for block in blocks], dim=1).double()
+    measured = [torch.stack(torch.batch_norm_update_stats(block, None, None, 0.0)) for block in blocks]
+    mean, variance = torch.stack(measured, dim=1).double()
     shares = torch.tensor([block.shape[2] / features.shape[2] for block in blocks], dtype=torch.float64)
     whole = shares @ mean
     return whole, shares @ (variance + (mean - whole).square())
@@ -54,10 +55,6 @@ def normalise(features: Tensor, norm: Any, mean: Tensor, variance: Tensor) -> Te
     largest = (mean.square() + variance).max()
     variance = variance.where(variance > _FLAT**2 * largest, torch.inf)
     return F.batch_norm(features, mean.to(norm.weight), variance.to(norm.weight), norm.weight, norm.bias, eps=norm.eps)
-
-
-def _measure_block(block: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.batch_norm_update_stats(block, None, None, 0.0)
 
 
 class _Normalisation(nn.Module):

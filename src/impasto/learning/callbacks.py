@@ -20,7 +20,6 @@ class ProgressBar(TQDMProgressBar):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         """Return what stands at the bar's end."""
-        del pl_module
         names = ("loss", "content", "style")
         logged = trainer.logged_metrics
         return {name: f"{float(logged[f'train/{name}']):.3g}" for name in names if f"train/{name}" in logged}
@@ -47,14 +46,12 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
-        del trainer, pl_module
         self._since, self._images = time.perf_counter(), 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
         """Count the batch; log when Lightning logs."""
-        del outputs, batch_idx
         self._images += len(batch)
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined] # Lightning sets it late
             now = time.perf_counter()
@@ -72,7 +69,6 @@ class Previews(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add a sheet when it is time."""
-        del outputs, batch, batch_idx
         is_time = trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps
         if is_time and isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_image("previews", self.sheet(pl_module)[0], trainer.global_step)

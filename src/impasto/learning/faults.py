@@ -49,7 +49,6 @@ class GuardNumbers(Callback):
         Raises:
             Stopped: the training went back often enough; says which term, layer and photos broke the last step.
         """
-        del outputs, batch_idx
         module = _ours(pl_module)
         if module.broken is None:
             module.faults = replace(module.faults, in_a_row=0)
@@ -83,7 +82,6 @@ class GuardNumbers(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the state to go back to."""
-        del trainer, pl_module
         checkpoint["good"] = self._good.tensors
 
 
@@ -125,7 +123,6 @@ def find_broken_layer(module: StyleModule, batch: Tensor) -> str | None:
 
 def _note(found: list[str], name: str) -> Callable[[Any, Any, Any], None]:
     def note(layer: object, images: object, output: object) -> None:
-        del layer, images
         if isinstance(output, Tensor) and not torch.isfinite(output).all():
             found.append(name)
 

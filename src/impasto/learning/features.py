@@ -116,7 +116,6 @@ class LossNetwork(nn.Module):
 
     def train(self, mode: bool = True) -> "LossNetwork":
         """Return the network in evaluation mode, whatever is asked: it is never trained."""
-        del mode
         super().train(False)
         return self
 

@@ -386,7 +386,6 @@ class PhotoDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Find the photos, once; raises PhotoError or FileNotFoundError where there is nothing to train on."""
-        del stage
         if hasattr(self, "crops"):
             return
         files, self.held_out = self._find()
@@ -448,7 +447,6 @@ class PhotoDataModule(LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Batch | Tensor, dataloader_idx: int) -> Tensor:
         """Return the samples alone; what could not be read for them is noted in ``skipped``."""
-        del dataloader_idx
         if isinstance(batch, Tensor):
             return batch
         samples, skipped, trouble = batch
@@ -479,7 +477,6 @@ class PhotoDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
         """Return the batch in [0, 1]; bytes travel to the device, four times fewer."""
-        del dataloader_idx
         return to_float(batch)
 
     def held_out_photos(self, short_side: int) -> list[Tensor]:
@@ -522,7 +519,6 @@ class PhotoDataModule(LightningDataModule):
 
 def leave_signals_to_the_parent(worker: int) -> None:
     """Make a loader worker ignore Ctrl-C and the like, which reach the whole group: the parent ends it in order."""
-    del worker
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 

@@ -196,14 +196,12 @@ class SaveState(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note where a resumed run begins: its state is on disk, and now all that is written after that too."""
-        del pl_module, stage
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         if self._saved_step > 0:
             self.also()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
         """Keep the state in memory; save it when it is time."""
-        del batch, batch_idx
         assert isinstance(pl_module, StyleModule)
         self._snapshot.take(trainer, pl_module)
         if time.monotonic() - self._saved_at >= self.every:
@@ -211,7 +209,6 @@ class SaveState(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the finished state."""
-        del pl_module
         self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -224,7 +221,6 @@ class SaveState(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the facts."""
-        del trainer, pl_module
         checkpoint["facts"] = self.facts
 
     def _save(self, trainer: Trainer) -> None:

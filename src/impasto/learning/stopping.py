@@ -39,7 +39,6 @@ class Stops(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to signals; Lightning gives them back to who listened before."""
-        del pl_module
         self._first_step = trainer.global_step
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
@@ -48,12 +47,10 @@ class Stops(Callback):
                     signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        del frame
         self._signal = number
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
         """Stop here if that was asked for."""
-        del pl_module, batch, batch_idx
         if threading.current_thread() is threading.main_thread():
             # Of a loader worker that died PyTorch tells by an error wherever the program is by then, in the midst of a
             # save as well. It also looks for dead workers when it waits for photos: that is enough.

@@ -1,15 +1,11 @@
 """Too little memory for a step, seen beforehand where that is certain."""
 
-from typing import TYPE_CHECKING
-
 import psutil
 import torch
 from torch import Tensor
 
+from impasto.learning.module import StyleModule
 from impasto.memory import free_memory
-
-if TYPE_CHECKING:
-    from impasto.learning.module import StyleModule
 
 _SIZES = (64, 128)
 """Sides in px of the photos on which memory is counted: the difference leaves out what does not grow, as weights."""
@@ -18,7 +14,7 @@ _CERTAIN = 0.9
 """Of what is counted: paddings weigh more in small photos than in large ones."""
 
 
-def check_memory(module: "StyleModule", *, photos: int, size: int, bf16: bool) -> None:
+def check_memory(module: StyleModule, *, photos: int, size: int, bf16: bool) -> None:
     """Raise MemoryError if a step on so many photos at a time cannot fit: Linux would kill the program without a word.
 
     It needs more than what it keeps for its backward, so that nothing is refused that would work.
@@ -31,7 +27,7 @@ def check_memory(module: "StyleModule", *, photos: int, size: int, bf16: bool) -
         raise MemoryError(f"a step takes more than {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
 
 
-def _kept_bytes(module: "StyleModule", size: int, *, bf16: bool) -> int:
+def _kept_bytes(module: StyleModule, size: int, *, bf16: bool) -> int:
     """Return the bytes that a step on one photo keeps for its backward."""
     kept: dict[int, int] = {}
 

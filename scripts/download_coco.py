@@ -5,8 +5,6 @@ Exit statuses: 0 done, 2 refused or failed, 130 interrupted.
 """
 
 import argparse
-import difflib
-import errno
 import hashlib
 import http.client
 import os
@@ -24,6 +22,9 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
+from impasto.files import NO_SPACE
+from impasto.learning.config import did_you_mean
+
 # Not https: the bucket's name has dots, which Amazon's certificate does not cover. The MD5 sums guard the content.
 BASE_URL = "http://images.cocodataset.org"
 LICENCE = (
@@ -32,7 +33,6 @@ LICENCE = (
 )
 CHUNK = 2**18  # bytes
 TIMEOUT = 30  # seconds without a byte
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,7 @@ def _plan(names: Sequence[str], archives: Mapping[str, Archive], *, base_url: st
 
 
 def _unknown_name(name: str, archives: Mapping[str, Archive]) -> str:
-    close = difflib.get_close_matches(name, archives, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"expected a part of COCO, got {name!r}; {hint}There are: {', '.join(archives)}"
+    return f"expected a part of COCO, got {name!r}; {did_you_mean(name, archives)}There are: {', '.join(archives)}"
 
 
 def announce(sizes: Mapping[Job, int], *, to: Path) -> None:
@@ -378,7 +376,7 @@ def _text(size: int) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         return f"no space left to write ({error.strerror}): free some, the same command goes on from here"
     return " ".join(str(error).splitlines())
 

@@ -1,7 +1,6 @@
 """Draws the style pictures that ship inside the package: `python scripts/draw_styles.py [NAME ...] [--output DIR]`."""
 
 import argparse
-import difflib
 import importlib
 import io
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from impasto.learning.config import did_you_mean
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = (
@@ -63,8 +64,7 @@ def smallest_loss(image: Image.Image) -> bytes:
 
 def unknown_name(name: str) -> str:
     """Message for a name that is no picture's."""
-    close = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(name, NAMES)
     return f"expected the name of a style picture, got {name!r}; {hint}There are: {', '.join(NAMES)}"
 
 

@@ -76,3 +76,13 @@ def test_what_a_killed_program_leaves_is_removed_and_nothing_else(tmp_path: Path
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(kept)
+
+
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    with pytest.raises(FileNotFoundError) as caught, written_whole(path):
+        pass  # nothing is written
+    assert caught.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as caught, written_whole(path):
+        (tmp_path / "another").read_bytes()
+    assert caught.value.filename == str(tmp_path / "another")

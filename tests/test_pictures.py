@@ -1,5 +1,6 @@
 """Pictures keep their bits, their alpha and what the camera noted on the way through painting."""
 
+import importlib.util
 import io
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from impasto.images import ImageFileError
+from impasto.images import ImageFileError, find_images
 from impasto.painting.pictures import Picture, read_picture, write_picture
 from tests.test_images import LINEAR_RGB
 
@@ -224,3 +225,11 @@ def test_a_heic_photo(tmp_path: Path) -> None:
     heif = pytest.importorskip("pillow_heif", reason="needs the extra impasto[heic]")
     heif.from_pillow(Image.new("RGB", (16, 16), (200, 100, 50))).save(tmp_path / "a.heic")
     assert np.abs(read_picture(tmp_path / "a.heic").pixels[8, 8].astype(int) - (200, 100, 50)).max() < 8
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is not None, reason="needs a machine without the extra")
+def test_a_heic_photo_of_a_folder_is_named_with_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "a.HEIC").write_bytes(b"a photo")
+    (found,) = find_images(tmp_path)
+    with pytest.raises(ImageFileError, match=r"a\.HEIC'.*pip install 'impasto\[heic\]'"):
+        read_picture(found)

@@ -466,6 +466,26 @@ class TestInterrupted:
         assert os.listdir("b") == []
 
     @pytest.mark.usefixtures("folder")
+    def test_a_part_beside_an_earlier_result_is_continued_and_takes_its_place(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_clip(Path("a.mp4"))
+        words = ("a.mp4", "--output", "b.mp4", "--quality", 100)
+        Path("b.mp4").write_bytes(b"an earlier result")
+        stylizer = StopsAfter.load("runs/zigzag", device="cpu")
+        with pytest.raises(KeyboardInterrupt):
+            paint(stylizer, "a.mp4", "b.mp4")
+        assert Path("b.partial.mp4").exists()
+        assert stylize(*words, "--resume") == 0
+        assert times(Path("b.mp4")) == times(Path("a.mp4"))
+        assert not Path("b.partial.mp4").exists()
+        capsys.readouterr()
+        before = Path("b.mp4").read_bytes()
+        assert stylize(*words, "--resume") == 0
+        assert "skipped 1 of 1 pictures that are painted already" in capsys.readouterr().err
+        assert Path("b.mp4").read_bytes() == before
+
+    @pytest.mark.usefixtures("folder")
     def test_a_part_made_in_another_way_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
         write_clip(Path("a.mp4"))
         stylizer = StopsAfter.load("runs/zigzag", device="cpu")

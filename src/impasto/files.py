@@ -43,7 +43,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         flush_to_disk(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in NO_SPACE:
+        if error.errno in NO_SPACE or error.filename == str(temporary):
             error.filename = str(path)  # a write that fails names no file, or a temporary one
         raise
     finally:

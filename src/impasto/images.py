@@ -39,8 +39,8 @@ _WITH_QUALITY = {"AVIF", "JPEG", "WEBP"}
 # Colour space of a profile and mode of an image, to the mode in which the profile is applied.
 _PROFILED = {("CMYK", "CMYK"): "CMYK", ("GRAY", "L"): "L", ("RGB", "L"): "RGB", ("RGB", "RGB"): "RGB"}
 
-IMAGE_SUFFIXES = frozenset(_KNOWN.keys() & (_WRITTEN | _ONLY_READ))
-"""Endings, in lower case, of the files that count as images in a folder."""
+IMAGE_SUFFIXES = frozenset(_KNOWN.keys() & (_WRITTEN | _ONLY_READ)) | _HEIC
+"""Endings, in lower case, of the files that count as images in a folder; without the extra for HEIC it is named."""
 
 ANIMATED_SUFFIXES = frozenset({".gif", ".webp"})
 """Endings, in lower case, of the picture files whose frames are painted where they move."""
@@ -51,7 +51,7 @@ WRITABLE_SUFFIXES = IMAGE_SUFFIXES & _WRITTEN
 THINNEST_PHOTO = 2
 """Least side in px of a photo to train on: a crop of one pixel is of one colour, which gives infinite gradients."""
 
-_FORMATS = sorted({_KNOWN[suffix] for suffix in IMAGE_SUFFIXES})  # others, such as EPS, are programs to be run
+_FORMATS = sorted({_KNOWN[suffix] for suffix in IMAGE_SUFFIXES - _HEIC})  # others, such as EPS, are programs to be run
 
 
 class ImageFileError(ValueError):

@@ -39,7 +39,8 @@ class Record:
         """Take the steps, say where the result is, and return the exit status: 130 when Ctrl-C ended it, and so on."""
         latest = next(steps)  # bad input shows here, before anything is written
         threading.excepthook = leave_disk_errors_to_the_main_thread
-        writer = SummaryWriter(str(self.folder))
+        # Ctrl-C in the midst of a hand-over leaves TensorBoard's thread asleep for as long, and its end waits for that.
+        writer = SummaryWriter(str(self.folder), flush_secs=1)
         status = 0
         try:
             with tqdm(total=total, disable=None) as bar:

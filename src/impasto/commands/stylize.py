@@ -57,7 +57,7 @@ OPTIONS: Options = {
         "required": True,
         "type": _style,
         "metavar": "STYLE",
-        "help": "style that comes along, style file, run folder or ONNX file",
+        "help": "style that comes along, run folder, style file, checkpoint or ONNX file",
     },
     "--camera": {
         "metavar": "SOURCE",
@@ -85,7 +85,7 @@ OPTIONS: Options = {
         "help": "of JPEG, WebP, AVIF and video; default: 95",
     },
     "--strip": {"action": "store_true", "help": "leave out what the camera noted (EXIF, tags of video)"},
-    "--resume": {"action": "store_true", "help": "skip what is painted already, continue a video"},
+    "--resume": {"action": "store_true", "help": "skip what is painted already, continue a video or animation"},
     "--memory": {
         "type": _bytes,
         "metavar": "SIZE",
@@ -188,7 +188,13 @@ def _load(model: Path, *, device: str) -> "Painter":
 
 
 def _without_done(jobs: Sequence["Job"]) -> list["Job"]:
-    left = [job for job in jobs if not os.path.exists(job.target)]  # Path.exists() raises where the name is too long
+    from impasto.painting.outputs import partial_path
+
+    def is_done(job: "Job") -> bool:
+        # Path.exists() raises where the name is too long. A part beside a result is of a later, interrupted run.
+        return os.path.exists(job.target) and not (job.is_clip and os.path.exists(partial_path(job.target)))
+
+    left = [job for job in jobs if not is_done(job)]
     if len(left) < len(jobs):
         print(f"skipped {len(jobs) - len(left)} of {len(jobs)} pictures that are painted already", file=sys.stderr)
     return left

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from impasto.learning import photos
-from impasto.learning.photos import Batch, EndlessSampler, PhotoCrops, PhotoDataModule
+from impasto.learning.photos import Batch, PhotoCrops, PhotoDataModule
 from impasto.photo_folder import PhotoError, find_photos
 
 SIZE = 16
@@ -406,7 +406,8 @@ class TestBrokenPhotos:
         for path in files:
             path.unlink()
         with pytest.raises(PhotoError, match=r"^\d+ of the first \d+ photos cannot be read \(expected an [^\n]+DIR$"):
-            list(module.train_dataloader())
+            for _ in module.train_dataloader():
+                pass
 
     def test_are_replaced_alike_in_any_order_of_reading(self, tmp_path: Path) -> None:
         files = [*paint_many(tmp_path, 8), *(break_(tmp_path / f"bad{number}.png") for number in range(3))]
@@ -493,10 +494,10 @@ class TestBrokenPhotos:
                 _ = dataset[number]
 
 
-class TestEndlessSampler:
-    def test_yields_the_numbers_from_its_start_on(self) -> None:
-        numbers = iter(EndlessSampler(7))
-        assert [next(numbers) for _ in range(4)] == [7, 8, 9, 10]
+def test_the_samples_are_numbered_from_the_start_on(tmp_path: Path) -> None:
+    paint_many(tmp_path, 2)
+    numbers = iter(data_module(root=tmp_path, start=7).train_dataloader().sampler)
+    assert [next(numbers) for _ in range(4)] == [7, 8, 9, 10]
 
 
 def test_the_names_within_the_folder_and_those_of_a_step(tmp_path: Path) -> None:

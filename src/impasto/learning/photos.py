@@ -5,14 +5,14 @@ read are passed over, counted and named; only where most are bad is that an erro
 """
 
 import atexit
-import itertools
 import json
 import logging
 import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
 from impasto.images import read_pixels, to_float
@@ -338,17 +338,6 @@ def _middle(pixels: Tensor, *, aspect: int) -> Tensor:
 # ---- the data module --------------------------------------------------------------------------------------------
 
 
-class EndlessSampler(Sampler[int]):
-    """The sample numbers from ``start`` on, for ever."""
-
-    def __init__(self, start: int = 0) -> None:
-        self.start = start
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield the numbers in order."""
-        return itertools.count(self.start)
-
-
 class PhotoDataModule(LightningDataModule):
     """Batches (N, 3, size, size) in [0, 1] for training, and fixed held-out photos for validation and previews.
 
@@ -433,7 +422,7 @@ class PhotoDataModule(LightningDataModule):
         return DataLoader(
             self.crops,  # type: ignore[arg-type] # it is of samples, the loader of batches
             batch_size=self.batch_size,
-            sampler=EndlessSampler(self.start),
+            sampler=range(self.start, sys.maxsize),  # without an end
             collate_fn=self.crops.batch,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

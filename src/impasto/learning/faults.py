@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from impasto.learning.module import StyleModule
 from impasto.learning.snapshot import Snapshot
@@ -110,20 +110,14 @@ def find_broken_layer(module: StyleModule, batch: Tensor) -> str | None:
     """Return the first layer that gives NaN or infinity for a batch, or None where none does."""
     if not torch.isfinite(batch).all():
         return "the photos themselves"
-    found: list[str] = []
     networks = {"transformer": module.transformer, "loss network": module.judge[0]}
-    with ExitStack() as hooks, torch.no_grad():
-        for place, network in networks.items():
-            for name, layer in network.named_modules():
-                hook = layer.register_forward_hook(_note(found, f"{name} of the {place}"))
-                hooks.callback(hook.remove)
+    names = {layer: f"{name} of the {place}" for place, net in networks.items() for name, layer in net.named_modules()}
+    found: list[str] = []
+
+    def note(layer: nn.Module, images: object, output: object) -> None:
+        if layer in names and isinstance(output, Tensor) and not torch.isfinite(output).all():
+            found.append(names[layer])
+
+    with register_module_forward_hook(note), torch.no_grad():
         module.step_terms(batch)
     return found[0] if found else None
-
-
-def _note(found: list[str], name: str) -> Callable[[Any, Any, Any], None]:
-    def note(layer: object, images: object, output: object) -> None:
-        if isinstance(output, Tensor) and not torch.isfinite(output).all():
-            found.append(name)
-
-    return note

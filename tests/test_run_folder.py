@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from impasto.learning.features import LossNetwork
 from impasto.learning.losses import PerceptualLoss
 from impasto.learning.module import StyleModule
-from impasto.learning.run_folder import BusyError, SaveState, locked, new_run_dir
+from impasto.learning.run_folder import SaveState, locked, new_run_dir
 from impasto.transformer import TransformerNet
 
 HOLD = """
@@ -62,7 +62,7 @@ class TestLock:
             "wait for its end or stop it, or choose another folder with run_dir=DIR"
         )
         for hold in (locked, new_run_dir):
-            with pytest.raises(BusyError, match=f"^{re.escape(message)}$"), hold(held):
+            with pytest.raises(ValueError, match=f"^{re.escape(message)}$"), hold(held):
                 pass
         assert sorted(os.listdir(held)) == [".lock", "config.yaml"]
 

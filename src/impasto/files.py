@@ -73,8 +73,8 @@ def reserved(path: Path) -> Iterator[None]:
         OSError: the folder cannot be written.
     """
 
-    def refuse(holder: str) -> ValueError:
-        return ValueError(
+    def refuse(holder: str) -> str:
+        return (
             f"expected a target that no other run is writing, got {str(path)!r}, which {holder} is writing: wait "
             "for its end, or choose another name"
         )
@@ -91,11 +91,11 @@ def reserved(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def hold(lock: Path, *, refuse: Callable[[str], ValueError]) -> Iterator[None]:
+def hold(lock: Path, *, refuse: Callable[[str], str]) -> Iterator[None]:
     """Hold a lock file, which is removed afterwards; the lock ends with this process, however that ends.
 
     Raises:
-        ValueError: another process holds it; what ``refuse`` makes of that process and its host.
+        ValueError: another process holds it; ``refuse`` makes the message of that process and its host.
         OSError: the system or the disk knows no locks, or the folder cannot be written.
     """
     with _open_locked(lock, refuse) as file:
@@ -110,7 +110,7 @@ def hold(lock: Path, *, refuse: Callable[[str], ValueError]) -> Iterator[None]:
                     lock.unlink()
 
 
-def _open_locked(lock: Path, refuse: Callable[[str], ValueError]) -> IO[bytes]:
+def _open_locked(lock: Path, refuse: Callable[[str], str]) -> IO[bytes]:
     if fcntl is None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(lock))
     while True:
@@ -129,7 +129,7 @@ def _open_locked(lock: Path, refuse: Callable[[str], ValueError]) -> IO[bytes]:
                 lock.unlink(missing_ok=True)
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
-            raise refuse(holder) from error
+            raise ValueError(refuse(holder)) from error
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:

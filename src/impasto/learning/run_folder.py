@@ -34,19 +34,15 @@ FINGERPRINT = "sha256:"
 """Begins a fact that is a fingerprint."""
 
 
-class BusyError(ValueError):
-    """Another training is writing into the run folder."""
-
-
 def locked(run_dir: Path) -> AbstractContextManager[None]:
     """Keep other trainings out of an existing run folder; the lock ends with this process, however that ends.
 
     Raises:
-        BusyError: another one is in it; names its process and host.
+        ValueError: another one is in it; names its process and host.
     """
     return hold(
         run_dir / _LOCK,
-        refuse=lambda holder: BusyError(
+        refuse=lambda holder: (
             f"expected a run folder that is free, got {str(run_dir)!r}, into which {holder} is training: "
             "wait for its end or stop it, or choose another folder with run_dir=DIR"
         ),
@@ -58,8 +54,7 @@ def new_run_dir(run_dir: Path) -> Iterator[None]:
     """Hold an empty run folder; the run that was there before is kept under the next free number.
 
     Raises:
-        BusyError: another training is in it.
-        ValueError: there is something else than a run of impasto.
+        ValueError: another training is in it, or something else than a run of impasto.
     """
     if run_dir.exists():
         _check_ours(run_dir)
@@ -105,8 +100,7 @@ def earlier_run(run_dir: Path) -> Iterator[dict[str, Any]]:
     """Hold a run folder and yield its checkpoint to go on from: plain values and tensors.
 
     Raises:
-        BusyError: another training is in it.
-        ValueError: there is no checkpoint, or a damaged one, or none that can be gone on from.
+        ValueError: another training is in it, or there is no checkpoint, or none that can be gone on from.
     """
     if not (run_dir / CHECKPOINT).is_file():
         raise ValueError(

@@ -154,7 +154,7 @@ crops = PhotoCrops(sorted(Path("photos").iterdir()), size=32, seed=0, cache=cach
 plain = PhotoCrops(sorted(Path("photos").iterdir()), size=32, seed=0)
 for number in range(20):
     assert (crops[number] == plain[number]).all()
-print(crops.trouble)
+print(crops.cache.trouble)
 """
 
 

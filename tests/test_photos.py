@@ -377,7 +377,7 @@ class TestBrokenPhotos:
         batch, news, _ = dataset.batch([dataset[0], dataset[1]])
         assert torch.equal(batch, torch.stack([dataset[0], dataset[1]]))
         assert news == {bad: broken_reason(bad)}
-        assert dataset.take_news() == {}
+        assert dataset.take_news() == ({}, None)
 
     @workers_may_fork
     @pytest.mark.parametrize("workers", [0, 2])

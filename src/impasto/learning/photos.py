@@ -194,17 +194,12 @@ class PhotoCrops(Dataset[Tensor]):
 
     def batch(self, samples: list[Tensor]) -> Batch:
         """Return samples as one batch, with what was found out since the last one: each loader worker has its own."""
-        return default_collate(samples), self.take_news(), self.trouble
+        return default_collate(samples), *self.take_news()
 
-    @property
-    def trouble(self) -> str | None:
-        """Why the cache is no longer written, if it is not."""
-        return self.cache.trouble if self.cache is not None else None
-
-    def take_news(self) -> dict[Path, str]:
-        """Return why photos cannot be read that were found out since this was last asked."""
+    def take_news(self) -> tuple[dict[Path, str], str | None]:
+        """Return, as in a batch, what was found out since this was last asked."""
         news, self._news = self._news, {}
-        return news
+        return news, self.cache.trouble if self.cache is not None else None
 
     def name_of(self, number: int) -> str:
         """Return the path of the photo that sample ``number`` is cut from, or what is generated for it."""
@@ -399,7 +394,7 @@ class PhotoDataModule(LightningDataModule):
         self.crops.probe()
         # A photo that cannot be read cannot be a preview either.
         self.held_out = [path for path in self.held_out if self.crops.is_sound(path)] or sorted(self.crops.sound)[:1]
-        self._note(self.crops.take_news(), self.crops.trouble)
+        self._note(*self.crops.take_news())
         # Read now: they may be gone when the training ends.
         pixels = (read_pixels(path, at_least=self.image_size) for path in self.held_out)
         self._centres = [centre_crop(each, self.image_size) for each in pixels]

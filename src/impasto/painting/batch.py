@@ -105,26 +105,14 @@ def paint_clips(
 
                 paint_animation(painter, job, look, options, progress=tell)
             else:
-                _paint_video(painter, job, look, options, progress=tell, warn=warn)
+                from impasto.painting.video import paint_clip  # with the extra for it
+
+                paint_clip(painter, job, look, options, progress=tell, warn=warn)
+        except ModuleNotFoundError as error:
+            if error.name != "av":
+                raise
+            yield job, ValueError(_NO_VIDEO)
         except Exception as error:
             yield job, _if_one_pictures(error, job)
         else:
             yield job, None
-
-
-def _paint_video(
-    painter: Painter,
-    job: Job,
-    look: Look,
-    options: ClipOptions,
-    *,
-    progress: Callable[[int, int | None], None],
-    warn: Callable[[str], None],
-) -> None:
-    try:
-        from impasto.painting.video import paint_clip
-    except ModuleNotFoundError as error:
-        if error.name != "av":
-            raise
-        raise ValueError(_NO_VIDEO) from error
-    paint_clip(painter, job, look, options, progress=progress, warn=warn)

@@ -233,3 +233,17 @@ def test_a_heic_photo_of_a_folder_is_named_with_what_it_needs(tmp_path: Path) ->
     (found,) = find_images(tmp_path)
     with pytest.raises(ImageFileError, match=r"a\.HEIC'.*pip install 'impasto\[heic\]'"):
         read_picture(found)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "I;16", "RGB"])
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_an_uncompressed_tiff_is_turned_as_a_png_is(tmp_path: Path, mode: str, orientation: int) -> None:
+    values = np.arange(60 * 40, dtype=np.uint16).reshape(40, 60) * 27
+    image = Image.fromarray(values) if mode == "I;16" else Image.fromarray((values >> 8).astype(np.uint8)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.tiff", exif=exif)
+    plain = tmp_path / "plain.tiff"
+    image.save(plain)
+    expected = np.rot90(read_picture(plain).pixels, {3: 2, 6: 3, 8: 1}[orientation])
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.tiff").pixels, expected)

@@ -176,6 +176,22 @@ class TestKept:
         assert stylize("a.mp4", "--output", "b.webm") == 0
         assert capsys.readouterr().err == "warning: 'b.webm' cannot hold, and leaves out: more than 8 bits\n"
 
+    @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "yuv422p10le", "yuv444p10le"])
+    @pytest.mark.usefixtures("folder")
+    def test_colours_are_read_as_they_are(self, pix_fmt: str) -> None:
+        down, across = np.mgrid[0:64, 0:96]
+        slope = np.stack([4 * down, 255 - 2 * across, 2 * across], axis=2).clip(0, 255).astype(np.uint8)
+        with av.open("a.mp4", "w") as clip:
+            stream = clip.add_stream("libx264", rate=10, options={"crf": "1"})
+            stream.width, stream.height, stream.pix_fmt = 96, 64, pix_fmt
+            for _ in range(3):
+                clip.mux(stream.encode(av.VideoFrame.from_ndarray(slope, format="rgb24")))
+            clip.mux(stream.encode())
+        assert stylize("a.mp4", "--output", "b.mp4", "--strength", 0, "--quality", 100) == 0
+        for frame in frames(Path("b.mp4")):
+            found = frame.to_ndarray(format="rgb24").astype(float)
+            assert np.abs(found - slope).mean() < 4
+
     @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
     @pytest.mark.usefixtures("folder")
     def test_title_and_chapters_unless_stripped(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -283,7 +283,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     with warnings.catch_warnings(action="ignore"):
         try:
             _check_file(path)
-            with Image.open(path, formats=_FORMATS) as file:
+            # Given a name, Pillow maps some TIFF files into memory with the sides of the turned picture.
+            with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as file:
                 _check_layout(file, path)
                 yield file
         except (FileNotFoundError, ImageFileError):

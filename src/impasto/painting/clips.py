@@ -28,6 +28,8 @@ from impasto.images import pixel_limit
 from impasto.painting.pictures import Pixels
 
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# FFmpeg 8.1 gives other colours where it interpolates these by BILINEAR.
+_EXACT_DEEP = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _MATRICES = {  # FFmpeg's number in a file, to its name in the conversion
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
@@ -516,8 +518,14 @@ def _first_frame(container: InputContainer, stream: VideoStream) -> av.VideoFram
     return None
 
 
+_QUARTERS = (((1, 0), (0, 1)), ((0, -1), (1, 0)), ((-1, 0), (0, -1)), ((0, 1), (-1, 0)))
+
+
 def _read_matrix(frame: av.VideoFrame) -> tuple[tuple[int, int], tuple[int, int]]:
-    side_data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        side_data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV gives none where there are some that it does not know, as EXIF
+        return _QUARTERS[round(frame.rotation / 90) % 4]
     if side_data is None:
         return (1, 0), (0, 1)
     a, b, _, c, d = np.frombuffer(bytes(cast(Any, side_data)), np.int32)[:5].tolist()
@@ -533,7 +541,7 @@ def _to_pixels(frame: av.VideoFrame, form: Form) -> Pixels:
         src_colorspace=form.conversion,
         src_color_range=ColorRange.JPEG if form.is_rgb else form.shown_range,
         dst_color_range=ColorRange.JPEG,
-        interpolation=_EXACT,
+        interpolation=_EXACT_DEEP if form.is_deep else _EXACT,
     )
     return _turn(rgb.to_ndarray(), form.matrix)
 

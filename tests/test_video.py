@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import io
 import os
 import resource
 import shutil
@@ -191,6 +192,23 @@ class TestKept:
         for frame in frames(Path("b.mp4")):
             found = frame.to_ndarray(format="rgb24").astype(float)
             assert np.abs(found - slope).mean() < 4
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_camera_may_note_something_in_every_frame(self) -> None:
+        exif = Image.Exif()
+        exif[0x010F] = "Maker"
+        with av.open("a.avi", "w") as clip:
+            stream = clip.add_stream("mjpeg", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 32, 24, "yuvj420p"
+            for number in range(3):
+                data = io.BytesIO()
+                Image.new("RGB", (32, 24), (80 * number,) * 3).save(data, "JPEG", exif=exif)
+                packet = av.Packet(data.getvalue())
+                packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 10), True
+                packet.pts = packet.dts = number
+                clip.mux(packet)
+        assert stylize("a.avi", "--output", "b.mp4", "--strength", 0) == 0
+        assert [frame.to_ndarray(format="rgb24").mean().round(-1) for frame in frames(Path("b.mp4"))] == [0, 80, 160]
 
     @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
     @pytest.mark.usefixtures("folder")

@@ -193,6 +193,26 @@ class TestKept:
             found = frame.to_ndarray(format="rgb24").astype(float)
             assert np.abs(found - slope).mean() < 4
 
+    @pytest.mark.parametrize("layout", ["mono", "stereo"])
+    @pytest.mark.usefixtures("folder")
+    def test_plain_sound_of_an_avi(self, layout: str) -> None:
+        with av.open("a.avi", "w") as clip:
+            video, sound = clip.add_stream("mjpeg", rate=10), clip.add_stream("pcm_s16le", rate=8000, layout=layout)
+            video.width, video.height, video.pix_fmt = 32, 24, "yuvj420p"
+            for number in range(3):
+                picture = av.VideoFrame.from_ndarray(np.zeros((24, 32, 3), np.uint8), format="rgb24")
+                clip.mux(video.encode(picture.reformat(format="yuvj420p")))
+                values = np.full((1, 800 * (1 + (layout == "stereo"))), 1000 * number, np.int16)
+                samples = av.AudioFrame.from_ndarray(values, format="s16", layout=layout)
+                samples.sample_rate, samples.pts, samples.time_base = 8000, 800 * number, Fraction(1, 8000)
+                clip.mux(sound.encode(samples))
+            clip.mux(video.encode())
+        assert stylize("a.avi") == 0
+        with av.open("painted/a_zigzag.mp4") as clip:
+            heard = np.concatenate([frame.to_ndarray().ravel() for frame in clip.decode(audio=0)])
+            assert clip.streams.audio[0].layout.nb_channels == 1 + (layout == "stereo")
+        assert sorted(set(heard.tolist())) == [0, 1000, 2000]
+
     @pytest.mark.usefixtures("folder")
     def test_a_camera_may_note_something_in_every_frame(self) -> None:
         exif = Image.Exif()

@@ -30,6 +30,7 @@ from impasto.painting.pictures import Pixels
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 # FFmpeg 8.1 gives other colours where it interpolates these by BILINEAR.
 _EXACT_DEEP = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # the usual one of so many channels
 _MATRICES = {  # FFmpeg's number in a file, to its name in the conversion
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
@@ -361,6 +362,7 @@ class ClipWriter:
                 stream.metadata.update(self._kept(template.metadata))
                 stream.disposition = template.disposition
                 self.copies[template.index] = stream
+                _name_layout(stream.codec_context)
                 return
         context = template.codec_context
         self.left_out.append(f"{template.type} ({context.name})" if context is not None else template.type)
@@ -368,6 +370,13 @@ class ClipWriter:
     def _kept(self, noted: dict[str, str]) -> dict[str, str]:
         """Return a stream's tags, with ``strip`` only the language."""
         return {name: value for name, value in noted.items() if not self.strip or name.lower() == "language"}
+
+
+def _name_layout(context: Any) -> None:
+    """Say which loudspeakers the channels are for, where the source gives their number alone: MP4 wants to know."""
+    layout = getattr(context, "layout", None)
+    if layout is not None and layout.name.endswith("channels") and layout.nb_channels in _LAYOUTS:
+        context.layout = _LAYOUTS[layout.nb_channels]
 
 
 class FormerClip:

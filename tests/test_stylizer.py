@@ -15,8 +15,9 @@ from PIL import Image
 
 import impasto
 from impasto.painting.outputs import Job, plan_jobs
+from impasto.painting.painter import add_grain
 from impasto.painting.stylizer import Stylizer
-from impasto.style_file import load_style
+from impasto.style_file import SHIPPED, load_style
 from impasto.transformer import find_device
 
 
@@ -34,11 +35,39 @@ def test_same_size_out_within_range(stylizer: Stylizer, size: tuple[int, int]) -
     assert painted.max() <= 1
 
 
+def grainy(images: torch.Tensor) -> torch.Tensor:
+    return torch.stack([torch.from_numpy(add_grain(one.permute(1, 2, 0).numpy())).permute(2, 0, 1) for one in images])
+
+
 def test_it_is_the_network_of_the_style_clamped(stylizer: Stylizer) -> None:
     image = torch.rand(1, 3, 12, 12)
     with torch.no_grad():
-        expected = stylizer.style.network(image).clamp(0, 1)
+        expected = stylizer.style.network(grainy(image)).clamp(0, 1)
     torch.testing.assert_close(stylizer(image), expected)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("uint8", 255), ("uint16", 65535), ("float32", 1)])
+def test_grain_is_faint_within_the_range_and_the_same_in_parts(dtype: str, most: int) -> None:
+    pixels: Any = np.linspace(0, most, 41 * 29 * 3).reshape(41, 29, 3).astype(dtype)
+    added = add_grain(pixels)
+    assert added.dtype == dtype
+    assert 0 <= added.min() <= added.max() <= most
+    levels = (added.astype(np.float64) - pixels) / most * 255
+    assert np.abs(levels).max() < 3.01
+    inside = levels[1:-1]
+    assert np.abs(inside).max() < 2.01
+    assert np.abs(inside - inside[..., :1]).max() < 0.01  # gray
+    assert 0.9 < inside.std() < 1.3
+    assert np.array_equal(np.concatenate([add_grain(pixels[:10]), add_grain(pixels[10:], 10)]), added)
+
+
+@pytest.mark.parametrize("style", ["mosaic", "ink_hatching"])
+def test_what_is_of_one_value_is_painted_with_strokes(style: str) -> None:
+    """As the ground of a logo: it was a smooth patch."""
+    logo = np.full((160, 160, 3), 255, np.uint8)
+    logo[30:60, 30:60] = 200, 30, 30
+    ground = Stylizer.load(SHIPPED / f"{style}.safetensors", device="cpu")(logo)[90:150, 90:150]
+    assert ground.astype(np.float32).std(axis=(0, 1)).min() > 5
 
 
 def test_no_gradient_is_recorded(stylizer: Stylizer) -> None:
@@ -97,7 +126,7 @@ class TestKinds:
         painted = stylizer(images)
         assert (painted.shape, painted.dtype) == (images.shape, images.dtype)
         with torch.no_grad():
-            expected = stylizer.style.network(images.float().reshape(-1, 3, 11, 13)).clamp(0, 1)
+            expected = stylizer.style.network(grainy(images.float().reshape(-1, 3, 11, 13))).clamp(0, 1)
         torch.testing.assert_close(painted.float(), expected.reshape(shape), atol=0.01, rtol=0)
 
     def test_a_transparent_image_stays_transparent_and_a_gray_one_becomes_rgb(self, stylizer: Stylizer) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 
 from impasto.metadata import StyleFileError, parse_metadata
-from impasto.painting.painter import Painter
+from impasto.painting.painter import Painter, add_grain
 from impasto.painting.pictures import Pixels
 
 _BYTES = 34  # that a pixel takes, times the network's width: measured 30
@@ -43,7 +43,7 @@ class OnnxPainter(Painter):
     def _paint_whole(self, pixels: Pixels, memory: int | None) -> Pixels:
         self._check_memory(pixels, memory)
         full = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
-        image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32) / np.float32(full)
+        image = np.ascontiguousarray(add_grain(pixels).transpose(2, 0, 1)[None], np.float32) / np.float32(full)
         try:
             (painted,) = self.session.run(None, {"image": image})
         except Exception as error:  # onnxruntime has a type for each of many reasons, and no common one.

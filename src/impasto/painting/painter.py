@@ -1,5 +1,6 @@
 """What every painter does with a picture, whatever runs its network; nothing here needs torch but two of the looks."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TypedDict
@@ -12,6 +13,8 @@ from impasto.painting.pictures import Pixels
 
 SMALLEST = 8
 """Height and width in px that the network needs."""
+
+_GRAIN = 3  # so many gray levels of 255, a mask of bits as well
 
 
 class LookOptions(TypedDict, total=False):
@@ -97,7 +100,25 @@ class Painter(ABC):
 
     @abstractmethod
     def _paint_whole(self, pixels: Pixels, memory: int | None) -> Pixels:
-        """Return painted pixels of a picture of 8 px or more each way, uint8, uint16 or float32."""
+        """Return painted pixels, grain added, of a picture of 8 px or more each way, uint8, uint16 or float32."""
+
+
+def add_grain(pixels: Pixels, top: int = 0) -> Pixels:
+    """Return rows of a picture, from row ``top`` on, with a faint grain, the same for all pictures of its width.
+
+    Where a picture is of one value, as the ground of a logo or a sky too bright for the camera, the network sees
+    nothing to lay its strokes by, and would leave a smooth patch. The grain is less than a camera's.
+    """
+    height, width = pixels.shape[:2]
+    full = 1 if np.issubdtype(pixels.dtype, np.floating) else np.iinfo(pixels.dtype).max
+    level = pixels.dtype.type(full / 255)
+    # Of the bit generator itself: NumPy promises to keep its numbers, but not what else is drawn from them.
+    words = math.ceil(width / 8)
+    numbers = np.random.PCG64(0).advance(top * words).random_raw(height * words)
+    grain = (numbers.view(np.uint8) & _GRAIN).reshape(height, -1, 1)[:, :width].repeat(3, axis=2)
+    # So far from black and white that the sum is within the range.
+    grainy: Pixels = pixels.clip(level, full - 2 * level) - level + grain * level
+    return grainy
 
 
 def _check_pixels(pixels: Pixels) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from impasto.images import upright
 from impasto.painting.arithmetic import rewrite
-from impasto.painting.painter import Look, LookOptions, Painter
+from impasto.painting.painter import Look, LookOptions, Painter, add_grain
 from impasto.painting.pictures import Pixels, from_pillow, to_array, to_image, to_pillow
 from impasto.painting.tiles import SMALLEST_BAND, paint_in_bands
 from impasto.style_file import Style, load_style
@@ -93,12 +93,15 @@ class Stylizer(Painter):
     def _paint_rows(self, pixels: Pixels, band: int) -> Iterator[tuple[int, Pixels]]:
         """Yield ``top`` and the painted rows (h, W, 3) from there."""
         height, width = pixels.shape[:2]
+
+        def read_rows(top: int, bottom: int) -> Tensor:
+            return to_image(add_grain(pixels[top:bottom], top), self.device)
+
         try:
             if band >= height:
                 with torch.inference_mode():
-                    yield 0, to_array(self.network(to_image(pixels, self.device)), pixels.dtype)
+                    yield 0, to_array(self.network(read_rows(0, height)), pixels.dtype)
             else:
-                read_rows = lambda top, bottom: to_image(pixels[top:bottom], self.device)  # noqa: E731
                 for top, rows in paint_in_bands(self.network, read_rows, height=height, width=width, band=band):
                     yield top, to_array(rows, pixels.dtype)
         except RuntimeError as error:

@@ -360,7 +360,7 @@ def our_painters(
     painters: dict[str, Callable[[Any], object]] = {}
     for width in widths:
         style = random_style(width)
-        painters[f"width {width}"] = Stylizer(style, device=device.type)
+        painters[f"width {width}"] = partial(Stylizer(style, device=device.type), stroke_scale=1.0)
         if onnx is not None:
             painters[f"width {width} as ONNX"] = onnx_painter(style, onnx / f"{width}.onnx")
     return painters
@@ -373,7 +373,7 @@ def onnx_painter(style: Style, path: Path) -> Callable[[Any], object]:
 
     export_onnx(style, path)
     painter = OnnxPainter(path)
-    return lambda pixels: painter.paint(pixels, Look())
+    return lambda pixels: painter.paint(pixels, Look(stroke_scale=1.0))
 
 
 def compare_painting(
@@ -419,7 +419,7 @@ def compare_folder(folder: Path, photo: Pixels, *, device: torch.device, count: 
     with torch.inference_mode():
         stylizer.network(image)
         network = timed(lambda: [stylizer.network(image) for _ in jobs])
-    everything = timed(lambda: list(paint_all(stylizer, jobs, look=Look())))
+    everything = timed(lambda: list(paint_all(stylizer, jobs, look=Look(stroke_scale=1.0))))
     return everything, network
 
 

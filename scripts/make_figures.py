@@ -71,7 +71,7 @@ def make_looks(photo: Tensor) -> Tensor:
 
 def make_large(photo: Tensor) -> Tensor:
     """Return photo and large painting, made small, and a part of the painting, less so."""
-    painted = Stylizer.load(SHIPPED / f"{HERO}.safetensors")(resize(photo, short_side=LARGE), stroke_scale=4.0)
+    painted = Stylizer.load(SHIPPED / f"{HERO}.safetensors")(resize(photo, short_side=LARGE))
     top, left, side = LARGE // 3, LARGE * 2 // 3, LARGE // 4
     part = painted[..., top : top + side, left : left + side * 3 // 2]
     return contact_sheet([[resize(photo, short_side=HEIGHT), resize(painted, short_side=HEIGHT), part]], height=HEIGHT)

@@ -89,7 +89,7 @@ def test_an_image_beyond_the_memory_is_a_clear_error(stylizer: Stylizer) -> None
     with pytest.raises(
         ValueError, match=r"^expected an image that fits the memory of cpu, got 1073741824 x 8 px: "
     ) as e:
-        stylizer(image)
+        stylizer(image, stroke_scale=1)
     assert re.search(r": at least 3865\.5 GB more is needed, or a smaller picture$", str(e.value))
 
 
@@ -183,6 +183,12 @@ class TestLook:
         assert np.array_equal(stylizer(photo, strength=0), photo)
         painted, more = (stylizer(photo, strength=strength).astype(int) for strength in (1, 1.5))
         assert np.abs(more - (photo + 1.5 * (painted - photo)).clip(0, 255)).max() <= 1
+
+    def test_strokes_keep_their_proportion_in_what_is_larger_than_full_hd(self, stylizer: Stylizer) -> None:
+        photo = np.random.default_rng(0).integers(0, 256, (2160, 3840, 3), np.uint8)
+        assert np.array_equal(stylizer(photo), stylizer(photo, stroke_scale=2))
+        full_hd = photo[::2, ::2]
+        assert np.array_equal(stylizer(full_hd), stylizer(full_hd, stroke_scale=1))
 
     def test_the_stroke_scale_is_the_scale_at_which_it_is_painted(self, stylizer: Stylizer, photo: np.ndarray) -> None:
         larger, smaller = (stylizer(photo, stroke_scale=scale) for scale in (2, 0.5))

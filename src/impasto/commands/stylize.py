@@ -73,9 +73,8 @@ OPTIONS: Options = {
     "--keep-colors": {"action": "store_true", "help": "lightness of the painting, colours of the photo"},
     "--stroke-scale": {
         "type": _number,
-        "default": 1.0,
         "metavar": "0.1..10",
-        "help": "2: strokes twice as large; default: 1",
+        "help": "2: strokes twice as large; default: 1, and larger in pictures beyond full HD",
     },
     "--smooth": {"action": "store_true", "help": "steadier video: blend each frame with the one before, moved along"},
     "--quality": {

@@ -14,6 +14,8 @@ from impasto.painting.pictures import Pixels
 SMALLEST = 8
 """Height and width in px that the network needs."""
 
+_FULL_HD = 1920 * 1080  # px; strokes of a fixed size are lost in a picture that is much larger, seen as a whole
+
 _GRAIN = 3  # so many gray levels of 255, a mask of bits as well
 
 
@@ -22,7 +24,7 @@ class LookOptions(TypedDict, total=False):
 
     strength: float
     keep_colors: bool
-    stroke_scale: float
+    stroke_scale: float | None
     memory: int | None
 
 
@@ -32,18 +34,19 @@ class Look:
 
     ``strength`` of 0 to 1.5: the photo at 0, the painting at 1, more than the painting above. ``keep_colors``: the
     lightness of the painting, the hue and chroma of the photo. ``stroke_scale`` of 0.1 to 10: strokes so many times
-    larger. ``memory``: bytes that the process may hold, or on a graphics card its tensors; None: half of what is free.
+    larger; None: 1, and in pictures larger than full HD as much more as keeps their proportion. ``memory``: bytes that
+    the process may hold, or on a graphics card its tensors; None: half of what is free.
     """
 
     strength: float = 1.0
     keep_colors: bool = False
-    stroke_scale: float = 1.0
+    stroke_scale: float | None = None
     memory: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1.5:
             raise ValueError(f"expected a strength of 0 to 1.5, got {self.strength!r}")
-        if not 0.1 <= self.stroke_scale <= 10:
+        if self.stroke_scale is not None and not 0.1 <= self.stroke_scale <= 10:
             raise ValueError(f"expected a stroke scale of 0.1 to 10, got {self.stroke_scale!r}")
         if self.memory is not None and self.memory < 1:
             raise ValueError(f"expected a memory of 1 byte or more, got {self.memory!r}")
@@ -66,8 +69,9 @@ class Painter(ABC):
         if np.issubdtype(pixels.dtype, np.floating) and pixels.dtype != np.float32:
             return self.paint(pixels.astype(np.float32), look).astype(pixels.dtype)
         height, width = pixels.shape[:2]
-        size = [round(side / look.stroke_scale) for side in (height, width)]
-        if look.stroke_scale < 1:
+        scale = max(1.0, math.sqrt(height * width / _FULL_HD)) if look.stroke_scale is None else look.stroke_scale
+        size = [round(side / scale) for side in (height, width)]
+        if scale < 1:
             self._check_room(*size, itemsize=pixels.itemsize, look=look)
         scaled = _resize(pixels, *size)
         painted = self._paint_whole(_pad(scaled), look.memory)

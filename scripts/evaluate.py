@@ -105,9 +105,10 @@ def read_photos(folder: Path, *, count: int, size: int) -> dict[str, Tensor]:
         ValueError: there are none, or one would have to be enlarged: the loss of a blur says nothing.
     """
     files = find_images(folder)
-    chosen = [files[i * len(files) // count] for i in range(min(count, len(files)))] if count else files
-    if not chosen:
+    if not files:
         raise ValueError(f"expected photos in {str(folder)!r}, found none: name a folder of photos")
+    number = min(count, len(files)) if count else len(files)
+    chosen = (files[i * len(files) // number] for i in range(number))
     return {str(path.relative_to(folder)): _centre(path, size) for path in chosen}
 
 

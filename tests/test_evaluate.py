@@ -134,6 +134,11 @@ def test_a_photo_that_would_have_to_be_enlarged(photos: Path) -> None:
         evaluate.read_photos(photos, count=1, size=41)
 
 
+@pytest.mark.parametrize(("count", "names"), [(1, "0"), (2, "01"), (3, "012"), (16, "012"), (0, "012")])
+def test_where_there_are_fewer_photos_than_asked_for_all_are_taken(photos: Path, count: int, names: str) -> None:
+    assert list(evaluate.read_photos(photos, count=count, size=32)) == [f"{name}.png" for name in names]
+
+
 def test_a_folder_without_photos(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^expected photos in '.*', found none: name a folder of photos$"):
         evaluate.read_photos(tmp_path, count=4, size=32)

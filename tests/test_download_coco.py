@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import importlib.util
 import io
 import os
 import random
@@ -20,28 +19,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
+
+from scripts import download_coco as coco
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "download_coco.py"
 PATH = "/zips/val2017.zip"
 TAG = '"first"'
-
-
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("download_coco", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # A dataclass looks its own module up.
-    sys.modules["download_coco"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-coco: Any = load_script()
 
 
 def photo(number: int) -> bytes:
@@ -62,7 +47,7 @@ def make_zip(files: dict[str, bytes]) -> bytes:
 ZIP = make_zip(PHOTOS)
 
 
-def table(content: bytes, *, unpacked: int = 1_000_000) -> dict[str, Any]:
+def table(content: bytes, *, unpacked: int = 1_000_000) -> dict[str, coco.Archive]:
     """A table of archives with one entry, whose sum is that of ``content``."""
     return {"val2017": coco.Archive(PATH[1:], hashlib.md5(content).hexdigest(), "val2017", unpacked)}
 
@@ -159,10 +144,9 @@ def mirror() -> Iterator[Mirror]:
         thread.join()
 
 
-def download(to: Path, mirror: Mirror, *options: str, archives: dict[str, Any] | None = None) -> int:
+def download(to: Path, mirror: Mirror, *options: str, archives: dict[str, coco.Archive] | None = None) -> int:
     arguments = ["val2017", "--to", str(to), "--base-url", mirror.url, *options]
-    status: int = coco.main(arguments, archives=table(ZIP) if archives is None else archives)
-    return status
+    return coco.main(arguments, archives=table(ZIP) if archives is None else archives)
 
 
 def leave_part(to: Path, content: bytes, *, etag: str | None = TAG) -> None:

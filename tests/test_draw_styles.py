@@ -1,8 +1,6 @@
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,6 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from PIL import Image
+
+from scripts.draw_styles import NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = sorted((ROOT / "src" / "impasto" / "assets" / "styles").glob("*.jpg"))
@@ -22,15 +22,6 @@ def shipped_configs() -> dict[str, Any]:
 
 
 CONFIGS = shipped_configs()
-
-
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw_styles", ROOT / "scripts" / "draw_styles.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def draw(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +37,7 @@ def luminance(path: Path, *, short_side: int) -> NDArray[np.floating[Any]]:
 
 
 def test_every_name_has_a_picture_and_a_config_and_the_reverse() -> None:
-    names = set(load_script().NAMES)
+    names = set(NAMES)
     assert len(names) == 10
     assert {path.stem for path in PICTURES} == names
     assert set(CONFIGS) == names
@@ -92,6 +83,6 @@ def test_misspelt_name_is_refused_with_the_closest_match(tmp_path: Path) -> None
     assert finished.stdout == ""
     assert finished.stderr == (
         "error: expected the name of a style picture, got 'weeping_women'; did you mean 'weeping_woman'? "
-        f"There are: {', '.join(load_script().NAMES)}\n"
+        f"There are: {', '.join(NAMES)}\n"
     )
     assert not (tmp_path / "out").exists()

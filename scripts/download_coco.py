@@ -232,22 +232,21 @@ def download(job: Job, *, size: int) -> None:
 def _open_rest(job: Job, *, size: int) -> tuple[http.client.HTTPResponse, int]:
     """Return the server's answer and the byte it starts with: 0 where what is here cannot be continued."""
     have = _size(job.part)
-    if have == 0:
-        return _open(job), 0
-    etag = job.etag.read_text() if job.etag.exists() else None
-    # If-Range: where the file has changed since, all of it comes instead of the rest.
-    headers = {"Range": f"bytes={have}-"} | ({"If-Range": etag} if etag is not None else {})
-    try:
-        response = _open(job, headers=headers)
-    except HTTPError as error:  # 416: more is here than the server has
-        error.close()
-        return _open(job), 0
-    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-        return response, 0
-    # Some servers ignore If-Range, or send another range than the one asked for.
-    if response.headers["Content-Range"] == f"bytes {have}-{size - 1}/{size}" and etag in (None, _etag(response)):
-        return response, have
-    response.close()
+    if have > 0:
+        etag = job.etag.read_text() if job.etag.exists() else None
+        # If-Range: where the file has changed since, all of it comes instead of the rest.
+        headers = {"Range": f"bytes={have}-"} | ({"If-Range": etag} if etag is not None else {})
+        try:
+            response = _open(job, headers=headers)
+            if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+                return response, 0
+            # Some servers ignore If-Range, or send another range than the one asked for.
+            span = f"bytes {have}-{size - 1}/{size}"
+            if response.headers["Content-Range"] == span and etag in (None, _etag(response)):
+                return response, have
+            response.close()
+        except HTTPError as error:  # 416: more is here than the server has
+            error.close()
     return _open(job), 0
 
 
@@ -256,7 +255,9 @@ def _receive(response: http.client.HTTPResponse, job: Job, *, start: int, size: 
         file.truncate(start)
         if start == 0:
             # Only now: beside the bytes of an older version the new tag would be a lie.
-            _keep_etag(response, job)
+            job.etag.unlink(missing_ok=True)
+            if (etag := _etag(response)) is not None:
+                job.etag.write_text(etag)
         for chunk in _chunks(response):
             file.write(chunk)
             bar.update(len(chunk))
@@ -272,14 +273,6 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
             yield chunk
     except (OSError, http.client.HTTPException):
         return
-
-
-def _keep_etag(response: http.client.HTTPResponse, job: Job) -> None:
-    etag = _etag(response)
-    if etag is None:
-        job.etag.unlink(missing_ok=True)
-    else:
-        job.etag.write_text(etag)
 
 
 def _etag(response: http.client.HTTPResponse) -> str | None:

@@ -10,7 +10,7 @@ there it is small, and goes to a temporary file of 16-bit floats. That costs abo
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -191,17 +191,14 @@ class _Passes:
         target: _Features | None = None,
     ) -> None:
         """Fix the statistics of the last layer, and write its features before normalisation to the target."""
-        late: list[tuple[int, Tensor]] = []
+        inputs = map(source, self.bands)
+        x = next(inputs)
         for band in self.bands:
-            features = band.core(_convolve(layers, source(band)), scale)
+            features = band.core(_convolve(layers, x), scale)
             layers[-1].record(features)
-            if target is None:
-                continue
-            # One band late, for source and target may be the same and the next band looks back into this one.
-            _write_all(target, late)
-            late = [(band.top, features)]
-        if target is not None:
-            _write_all(target, late)
+            x = next(inputs, x)  # before this band is written: the next one looks back into it, maybe in the same file
+            if target is not None:
+                target.write(band.top, features)
         layers[-1].fix()
 
     def _photo(self, band: _Band) -> Tensor:
@@ -216,8 +213,3 @@ def _convolve(layers: Sequence[_Layer], x: Tensor) -> Tensor:
     for layer in layers[:-1]:
         x = layer(x)
     return layers[-1].layer.convolve(x)
-
-
-def _write_all(target: _Features, pieces: Iterable[tuple[int, Tensor]]) -> None:
-    for top, features in pieces:
-        target.write(top, features)

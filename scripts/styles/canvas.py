@@ -20,6 +20,7 @@ Point = tuple[float, float]
 Window = tuple[slice, slice]
 Angle = Callable[[float, float], float]
 
+LIGHT = -2.4  # the angle that it comes from
 BRISTLE_LENGTH, BRISTLE_COUNT, BRISTLE_KINDS = 96, 32, 48
 
 
@@ -105,9 +106,9 @@ class Scene:
         for x, y in (scaled[0], scaled[-1]):
             self.pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_bytes(colour))
 
-    def disc(self, x: float, y: float, radius: float, colour: ArrayLike, *, flat: float = 1.0) -> None:
-        """Fills an ellipse `radius` wide and `radius * flat` high, measured from its middle."""
-        box = (x - radius, y - radius * flat, x + radius, y + radius * flat)
+    def disc(self, x: float, y: float, radius: float, colour: ArrayLike) -> None:
+        """Fills a circle."""
+        box = (x - radius, y - radius, x + radius, y + radius)
         self.pen.ellipse([value * self.scale for value in box], fill=_bytes(colour))
 
     def picture(self) -> Picture:
@@ -277,6 +278,22 @@ def along_field(angles: Field) -> Angle:
     return look_up
 
 
+def regions_of(flat: Picture, *, over: int = 0) -> Labels:
+    """A number per colour of more than `over` pixels; the others, mixed at smooth edges, join their neighbours."""
+    codes = np.round(flat * 255).astype(np.int64) @ np.asarray([65536, 256, 1])
+    found, counts = np.unique(codes, return_counts=True)
+    plain = np.isin(codes, found[counts > over])
+    nearest = ndimage.distance_transform_edt(~plain, return_distances=False, return_indices=True)
+    _, regions = np.unique(codes[tuple(nearest)], return_inverse=True)
+    return np.asarray(regions.reshape(codes.shape), np.int32)
+
+
+def medians(picture: Picture, labels: Labels) -> Field:
+    """(labels, 3) colour of each label."""
+    every = np.arange(labels.max() + 1)
+    return np.stack([ndimage.median(picture[..., channel], labels, every) for channel in range(3)], -1)
+
+
 def edge_distance(labels: Labels) -> Field:
     """Distance to the nearest pixel whose right or lower neighbour has another label."""
     edge = np.zeros(labels.shape, bool)
@@ -285,10 +302,10 @@ def edge_distance(labels: Labels) -> Field:
     return np.asarray(ndimage.distance_transform_edt(~edge), np.float32)
 
 
-def lit(picture: Picture, height: Field, *, strength: float, gloss: float = 0.0, angle: float = -2.4) -> Picture:
-    """Picture with the light and shade of its relief; light comes from `angle`, `gloss` adds highlights."""
+def lit(picture: Picture, height: Field, *, strength: float, gloss: float = 0.0) -> Picture:
+    """Picture with the light and shade of its relief; `gloss` adds highlights."""
     slope_y, slope_x = np.gradient(height)
-    slope = (slope_x * np.cos(angle) + slope_y * np.sin(angle)) * strength
+    slope = (slope_x * np.cos(LIGHT) + slope_y * np.sin(LIGHT)) * strength
     shade = np.clip(1 - slope, 0.45, 1.6)[..., None]
     shine = gloss * np.clip(-slope - 0.25, 0, 1)[..., None]
     return np.asarray(np.clip(picture * shade + shine, 0, 1), np.float32)

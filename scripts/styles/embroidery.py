@@ -14,8 +14,10 @@ from .canvas import (
     Scene,
     grid,
     lit,
+    medians,
     noise,
     palette,
+    regions_of,
     rgb,
     scattered,
     shaken,
@@ -30,7 +32,7 @@ def draw() -> Picture:
     """The finished picture."""
     rng = np.random.default_rng(1750)
     flat = panel().picture()
-    regions, colours = regions_of(flat)
+    regions, colours = patches_of(flat)
     canvas = Canvas(woven(rng), rng)
     turns = stitch_angles(regions, rng)
     stitches(canvas, regions, colours, turns)
@@ -160,21 +162,13 @@ def frame(scene: Scene) -> None:
                 scene.polygon([(first, y), (tip, y + 23), (first, y + 46)], rgb("#3a78c8"))
 
 
-def regions_of(flat: Picture) -> tuple[Labels, Field]:
+def patches_of(flat: Picture) -> tuple[Labels, Field]:
     """Connected patches of one colour, and their colours (patches, 3)."""
-    codes = np.round(flat * 255).astype(np.int64) @ np.asarray([65536, 256, 1])
-    found, counts = np.unique(codes, return_counts=True)
-    plain = np.isin(codes, found[counts > 150])
-    nearest = ndimage.distance_transform_edt(~plain, return_distances=False, return_indices=True)
-    codes = codes[tuple(nearest)]
-    labels = np.zeros(SIZE, np.int32)
-    for code in np.unique(codes):
-        patches, _ = ndimage.label(codes == code)
+    regions, labels = regions_of(flat, over=150), np.zeros(SIZE, np.int32)
+    for region in range(regions.max() + 1):
+        patches, _ = ndimage.label(regions == region)
         labels = np.where(patches > 0, patches + labels.max(), labels).astype(np.int32)
-    colours = np.stack(
-        [ndimage.median(flat[..., channel], labels, np.arange(labels.max() + 1)) for channel in range(3)]
-    )
-    return labels, np.asarray(np.nan_to_num(colours.T), np.float32)
+    return labels, np.asarray(np.nan_to_num(medians(flat, labels)), np.float32)
 
 
 def stitch_angles(regions: Labels, rng: np.random.Generator) -> Field:

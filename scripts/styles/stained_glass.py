@@ -12,9 +12,11 @@ from .canvas import (
     edge_distance,
     grid,
     lit,
+    medians,
     mix,
     noise,
     palette,
+    regions_of,
     rgb,
     scattered,
     smooth_curve,
@@ -30,8 +32,7 @@ def draw() -> Picture:
     """The finished picture."""
     rng = np.random.default_rng(12)
     flat = window().picture()
-    regions = regions_of(flat)
-    cells = panes(regions, rng)
+    cells = panes(regions_of(flat, over=500), rng)
     picture = glass(flat, cells, rng)
     width = 4.6 + 0.7 * noise(SIZE, 50, rng)
     distance = edge_distance(cells)
@@ -118,16 +119,6 @@ def feather(scene: Scene, root: Point, tip: Point, colour: Field) -> None:
     )
 
 
-def regions_of(flat: Picture) -> Labels:
-    """A number per flat colour; the mixed colours of smooth edges join their neighbours."""
-    codes = (np.round(flat * 255).astype(np.int64) @ np.asarray([65536, 256, 1])).astype(np.int64)
-    found, counts = np.unique(codes, return_counts=True)
-    plain = np.isin(codes, found[counts > 500])
-    nearest = ndimage.distance_transform_edt(~plain, return_distances=False, return_indices=True)
-    _, regions = np.unique(codes[tuple(nearest)], return_inverse=True)
-    return np.asarray(regions.reshape(SIZE), np.int32)
-
-
 def panes(regions: Labels, rng: np.random.Generator) -> Labels:
     """Regions broken into panes, by cells that are drawn out round the sun."""
     y, x = grid(SIZE)
@@ -152,8 +143,7 @@ def without_slivers(labels: Labels) -> Labels:
 def glass(flat: Picture, cells: Labels, rng: np.random.Generator) -> Picture:
     """Colour of each pane with streaks, seeds and a glow in its middle."""
     count = cells.max() + 1
-    mean = np.stack([ndimage.median(flat[..., channel], cells, np.arange(count)) for channel in range(3)], -1)
-    mean = mean * rng.uniform(0.72, 1.22, (count, 1)) + rng.normal(0, 0.035, (count, 3))
+    mean = medians(flat, cells) * rng.uniform(0.72, 1.22, (count, 1)) + rng.normal(0, 0.035, (count, 3))
     colour = np.clip(mean, 0.03, 1)[cells]
     turned = rng.random(count)[cells] < 0.5
     streaks = np.where(turned, noise(SIZE, (60, 12), rng, octaves=3), noise(SIZE, (12, 60), rng, octaves=3))

@@ -6,7 +6,6 @@ from scipy import ndimage
 from .canvas import (
     Canvas,
     Field,
-    Labels,
     Picture,
     Scene,
     along_field,
@@ -15,6 +14,7 @@ from .canvas import (
     mix,
     noise,
     palette,
+    regions_of,
     rgb,
     smooth_curve,
     smoothstep,
@@ -41,7 +41,7 @@ def draw() -> Picture:
     """The finished picture."""
     rng = np.random.default_rng(1889)
     colours, angle = composition(rng), along_field(flow())
-    canvas, things = Canvas(colours, rng), shapes_of(foreground())
+    canvas, things = Canvas(colours, rng), regions_of(foreground())
     canvas.cover(colours, angle, width=22, length=90, spacing=15, jitter=0.05, sway=0.10, regions=things)
     canvas.cover(colours, angle, width=13, length=60, spacing=10, jitter=0.07, sway=0.08, body=0.9, regions=things)
     accents = np.clip(colours * 1.15 + 0.12, 0, 1)
@@ -147,9 +147,3 @@ def foreground() -> Picture:
         rgb("#1d4a4a"),
     )
     return scene.picture()
-
-
-def shapes_of(things: Picture) -> Labels:
-    """A number per colour of the foreground, 0 where there is nothing."""
-    _, labels = np.unique(np.round(things * 255).astype(np.int64) @ [65536, 256, 1], return_inverse=True)
-    return np.asarray(labels.reshape(SIZE), np.int32)

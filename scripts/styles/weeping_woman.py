@@ -13,6 +13,7 @@ from .canvas import (
     Mask,
     Picture,
     Point,
+    along_field,
     edge_distance,
     grid,
     lit,
@@ -56,11 +57,7 @@ def draw() -> Picture:
     parts, masses, shards, colours = broken(shapes(), rng)
     tones = shaded(shards, colours, rng)
     turns = rng.uniform(0, np.pi, shards.max() + 1)
-    canvas = Canvas(tones, rng)
-
-    def angle(x: float, y: float) -> float:
-        return float(turns[shards[min(max(int(y), 0), SIZE[0] - 1), min(max(int(x), 0), SIZE[1] - 1)]])
-
+    canvas, angle = Canvas(tones, rng), along_field(turns[shards])
     canvas.cover(tones, angle, width=26, length=80, spacing=13, jitter=0.07, regions=shards)
     canvas.cover(tones, angle, width=12, length=46, spacing=11, jitter=0.10, regions=shards, dry=0.6)
     hatch(canvas, shards, turns, hatched=hatch_chances(parts, shards, rng))

@@ -58,8 +58,7 @@ class _WithGradients(torch.autograd.Function):
     """A total whose gradients by the weights are computed already: its backward hands them out."""
 
     @staticmethod
-    def forward(ctx: Any, total: Tensor, gradients: list[Tensor], *weights: Tensor) -> Tensor:
-        del weights
+    def forward(ctx: Any, total: Tensor, gradients: list[Tensor], *_weights: Tensor) -> Tensor:
         ctx.gradients = gradients
         return total.clone()
 
@@ -123,7 +122,6 @@ class StyleModule(LightningModule):
 
     def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
         """Return the total loss of a batch; what Lightning takes for its backward is done here as well."""
-        del batch_index
         self._learned = self.learn_from(batch)
         if self._is_logged:
             self._log_terms("train", self._learned.terms, batch_size=len(batch))
@@ -137,7 +135,6 @@ class StyleModule(LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Hand out the gradients."""
-        del loss, args, kwargs
         self.hand_out(self._learned)
 
     def hand_out(self, learned: Learned) -> None:
@@ -165,7 +162,6 @@ class StyleModule(LightningModule):
 
     def validation_step(self, batch: Tensor, batch_index: int) -> None:
         """Log the losses of the averaged weights on held-out photos."""
-        del batch_index
         self._log_terms("val", self.loss_terms(batch, self(batch)), batch_size=len(batch))
 
     def step_terms(self, photos: Tensor) -> StepTerms:
@@ -280,7 +276,6 @@ class StyleModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Log the gradient's norm; take away a gradient that would break the weights."""
-        del gradient_clip_val, gradient_clip_algorithm
         learned = self._learned
         if self._is_logged:
             self.log("train/gradient_norm", learned.norm)

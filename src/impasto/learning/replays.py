@@ -39,7 +39,6 @@ class Replays:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Replays":
         """Return one without recordings: they are of the original's memory."""
-        del memo
         return Replays()
 
     def __call__(self, function: Callable[..., Any], *inputs: Tensor, uses: Sequence[Tensor]) -> Any:

@@ -24,7 +24,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -240,25 +239,12 @@ def fit_readout(student: LossNetwork, teacher: LossNetwork, images: Tensor) -> d
 # ---- step 2: fine-tune ------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Fit:
-    """What the fine-tuning changes."""
+class Fit(nn.Module):
+    """What the fine-tuning changes: the student, and by tap the map A to the original's features."""
 
-    student: LossNetwork
-    readouts: nn.ParameterDict
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Return the student's and the readouts' parameters."""
-        return [*self.student.parameters(), *self.readouts.parameters()]
-
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        """Return everything that a later run needs."""
-        return {"student": self.student.state_dict(), "readouts": self.readouts.state_dict()}
-
-    def load(self, state: dict[str, dict[str, Tensor]]) -> None:
-        """Take up what ``state`` returned."""
-        self.student.load_state_dict(state["student"])
-        self.readouts.load_state_dict(state["readouts"])
+    def __init__(self, student: LossNetwork, readouts: nn.ParameterDict) -> None:
+        super().__init__()
+        self.student, self.readouts = student, readouts
 
 
 def unexplained(
@@ -291,17 +277,17 @@ def measure(fit: Fit, teacher: LossNetwork, images: Tensor) -> tuple[dict[str, f
     return {name: float(errors[name]) / variance[name] for name in TAPS}, variance
 
 
-def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *, arguments: argparse.Namespace) -> None:
-    """Minimise the unexplained variance, resuming from and saving to the work folder."""
-    state_file = arguments.work / "state.pt"
-    mover = Mover(fit)
-    first = 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        mover.load(state["optimizers"])
-        first = int(state["step"])
-    else:
-        save_state(state_file, fit, mover, step=0, arguments=arguments)
+def fine_tune(
+    fit: Fit,
+    mover: "Mover",
+    teacher: LossNetwork,
+    crops: Crops,
+    held_out: Tensor,
+    *,
+    first: int,
+    arguments: argparse.Namespace,
+) -> None:
+    """Minimise the unexplained variance from the first step on, saving to the work folder."""
     _, variance = measure(fit, teacher, crops.batch(64, seed=arguments.seed))
     lessons = Lessons(teacher, crops, count=arguments.batch, seed=arguments.seed + 1)
     progress = tqdm(range(first, arguments.steps), initial=first, total=arguments.steps, desc="fit", unit="step")
@@ -312,13 +298,13 @@ def fine_tune(fit: Fit, teacher: LossNetwork, crops: Crops, held_out: Tensor, *,
         progress.set_postfix_str(" ".join(f"{float(e):.3f}" for e in errors.values()))
         if (step + 1) % arguments.report_every == 0 or step + 1 == arguments.steps:
             log(arguments.work, {"step": step + 1, "rate": rate, **report(fit, teacher, held_out)})
-            save_state(state_file, fit, mover, step=step + 1, arguments=arguments)
+            save_state(fit, mover, step=step + 1, arguments=arguments)
 
 
-def save_state(path: Path, fit: Fit, mover: "Mover", *, step: int, arguments: argparse.Namespace) -> None:
+def save_state(fit: Fit, mover: "Mover", *, step: int, arguments: argparse.Namespace) -> None:
     """Write everything that a run needs to go on from this step."""
-    state = {"fit": fit.state(), "optimizers": mover.state(), "step": step, "arguments": plain(arguments)}
-    with written_whole(path) as temporary:
+    state = {"fit": fit.state_dict(), "optimizers": mover.state(), "step": step, "arguments": plain(arguments)}
+    with written_whole(arguments.work / "state.pt") as temporary:
         torch.save(state, temporary)
 
 
@@ -520,35 +506,37 @@ def run(arguments: argparse.Namespace) -> None:
     crops = Crops(fitted, pictures, painters, size=arguments.size)
 
     began = time.monotonic()
-    fit = start(teacher, crops, arguments=arguments)
+    fit, mover, first = start(teacher, crops, arguments=arguments)
     log(arguments.work, {"step": "start", **report(fit, teacher, held_out)})
-    fine_tune(fit, teacher, crops, held_out, arguments=arguments)
+    fine_tune(fit, mover, teacher, crops, held_out, first=first, arguments=arguments)
     figures = report(fit, teacher, held_out)
     write_network(calibrated(fit), arguments.output, figures=figures)
     log(arguments.work, {**figures, "minutes": round((time.monotonic() - began) / 60, 1)})
 
 
-def start(teacher: LossNetwork, crops: Crops, *, arguments: argparse.Namespace) -> Fit:
-    """Return the fit as the work folder keeps it, or after step 1 where it is empty."""
-    student = new_student()
+def start(teacher: LossNetwork, crops: Crops, *, arguments: argparse.Namespace) -> tuple[Fit, Mover, int]:
+    """Return the fit, its mover and the steps taken as the work folder keeps them; where it is empty, after step 1."""
     sizes = {name: (channels_of(name, VGG_CHANNELS["vgg16"]), channels_of(name, SLIM_CHANNELS)) for name in TAPS}
-    blank = {name: torch.empty(size) for name, size in sizes.items()}
-    fit = Fit(student, nn.ParameterDict(blank))
+    fit = Fit(new_student(), nn.ParameterDict({name: torch.empty(size) for name, size in sizes.items()}))
     state_file = arguments.work / "state.pt"
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        if state.get("arguments") != plain(arguments):
-            raise ValueError(
-                f"expected the arguments of the run in {str(arguments.work)!r} ({state.get('arguments')}), "
-                f"got {plain(arguments)}: name another folder with --work"
-            )
-        fit.load(state["fit"])
-    else:
+    state = torch.load(state_file, weights_only=True) if state_file.exists() else None
+    if state is None:
         images = crops.batch(128, seed=arguments.seed).to(memory_format=torch.channels_last)
-        initialise(student, teacher, images, seed=arguments.seed)
-        fit.readouts.load_state_dict(fit_readout(student, teacher, images))
-    student.requires_grad_(True)
-    return fit
+        initialise(fit.student, teacher, images, seed=arguments.seed)
+        fit.readouts.load_state_dict(fit_readout(fit.student, teacher, images))
+    elif state.get("arguments") == plain(arguments):
+        fit.load_state_dict(state["fit"])
+    else:
+        raise ValueError(
+            f"expected the arguments of the run in {str(arguments.work)!r} ({state.get('arguments')}), "
+            f"got {plain(arguments)}: name another folder with --work"
+        )
+    mover = Mover(fit.requires_grad_(True))
+    if state is None:
+        save_state(fit, mover, step=0, arguments=arguments)
+        return fit, mover, 0
+    mover.load(state["optimizers"])
+    return fit, mover, int(state["step"])
 
 
 if __name__ == "__main__":

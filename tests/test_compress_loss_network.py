@@ -108,7 +108,7 @@ def test_a_work_folder_belongs_to_one_command(tmp_path: Path) -> None:
     words = ["--weights", "a.pth", "--photos", "photos", "--work", str(tmp_path)]
     arguments, other = (parse_arguments([*words, *more]) for more in ([], ["--rate", "0.5"]))
     fit = Fit(new_student(), nn.ParameterDict())
-    save_state(tmp_path / "state.pt", fit, Mover(fit), step=0, arguments=arguments)
+    save_state(fit, Mover(fit), step=0, arguments=arguments)
     crops = Crops([], [], [], size=16)
     with pytest.raises(ValueError, match=r"^expected the arguments of the run in .*, got .*'rate': '0.5'.* --work$"):
         start(new_student(), crops, arguments=other)

@@ -504,26 +504,24 @@ class Loading:
         return f"{self.workers} workers{' with decoded photos on disk' if self.cache is not None else ''}"
 
 
-def open_photos(folder: Path, loading: Loading, *, size: int, batch: int, memory: int) -> tuple[Iterator[Any], float]:
+def open_photos(
+    folder: Path, loading: Loading, arguments: argparse.Namespace, *, memory: int
+) -> tuple[Iterator[Any], float]:
     """Return batches of a folder's photos as training gets them, and the seconds until the first was there."""
-
-    def begin() -> Iterator[Any]:
-        data = PhotoDataModule(
-            source="folder",
-            root=folder,
-            cache=loading.cache,
-            image_size=size,
-            batch_size=batch,
-            workers=loading.workers,
-        )
-        data.setup("fit")
-        data.crops.memory = min(memory, data.crops.memory)
-        batches = iter(data.train_dataloader())
-        next(batches)
-        return batches
-
     began = time.perf_counter()
-    return begin(), time.perf_counter() - began
+    data = PhotoDataModule(
+        source="folder",
+        root=folder,
+        cache=loading.cache,
+        image_size=arguments.size,
+        batch_size=arguments.batch,
+        workers=loading.workers,
+    )
+    data.setup("fit")
+    data.crops.memory = min(memory, data.crops.memory)
+    batches = iter(data.train_dataloader())
+    next(batches)
+    return batches, time.perf_counter() - began
 
 
 def report_photos(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -533,13 +531,9 @@ def report_photos(arguments: argparse.Namespace) -> dict[str, Any]:
         if folder is None:
             folder = Path(name)
             make_photos(folder, count=arguments.count)
-        loadings = [Loading(workers, cache) for workers in arguments.workers for cache in caches(arguments)]
-        opened = {
-            loading: open_photos(
-                folder, loading, size=arguments.size, batch=arguments.batch, memory=arguments.memory * 2**20
-            )
-            for loading in loadings
-        }
+        caches = dict.fromkeys((None, arguments.cache))
+        loadings = [Loading(workers, cache) for workers in arguments.workers for cache in caches]
+        opened = {each: open_photos(folder, each, arguments, memory=arguments.memory * 2**20) for each in loadings}
         batches = max(1, arguments.crops // arguments.batch)
         rates: dict[Loading, list[float]] = {loading: [] for loading in opened}
         if arguments.cache is not None:
@@ -553,20 +547,14 @@ def report_photos(arguments: argparse.Namespace) -> dict[str, Any]:
         rate = spread(rates[loading])
         print(f"{loading.describe()}: {rate.median:.0f} crops a second", end="")
         print(f" ({rate.least:.0f} to {rate.most:.0f}), the first batch after {first:.1f} s")
-        cached = loading.cache is not None
-        figures.append({"workers": loading.workers, "cache": cached, "crops_per_second": asdict(rate)})
-        figures[-1]["first_batch_seconds"] = first
+        facts = {"workers": loading.workers, "cache": loading.cache is not None}
+        figures.append({**facts, "crops_per_second": asdict(rate), "first_batch_seconds": first})
     return {"photos": figures}
-
-
-def caches(arguments: argparse.Namespace) -> list[Path | None]:
-    """Return where decoded photos are kept, for each way that is timed."""
-    return [None] if arguments.cache is None else [None, arguments.cache]
 
 
 def fill_cache(folder: Path, loading: Loading, arguments: argparse.Namespace) -> None:
     """Write the decoded photos that the rounds will need, and print how fast."""
-    loader, _ = open_photos(folder, loading, size=arguments.size, batch=arguments.batch, memory=0)
+    loader, _ = open_photos(folder, loading, arguments, memory=0)
     batches = arguments.rounds * max(1, arguments.crops // arguments.batch)
     seconds = timed(lambda: [next(loader) for _ in range(batches)])
     print(f"writing them: {batches * arguments.batch / seconds:.0f} crops a second")

@@ -17,7 +17,6 @@ from PIL import Image
 from pytorch_lightning import Callback, Trainer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from impasto.cli import main
 from impasto.images import to_float
@@ -29,6 +28,7 @@ from impasto.learning.module import Faults, StyleModule
 from impasto.learning.stopping import Stopped
 from impasto.style_file import load_style, save_style
 from impasto.transformer import TransformerNet
+from tests import test_module
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -84,21 +84,8 @@ def weights_of(module: StyleModule) -> Tensor:
 
 
 def fit(module: StyleModule, batches: list[Tensor], watch: Watch) -> Trainer:
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        callbacks=[GuardNumbers(name_photos=lambda step: [f"{step}-{i}.png" for i in range(2)]), watch],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-    )
-    held_out: Any = [torch.zeros(1, 3, 32, 32)]
-    data: Any = batches
-    trainer.fit(module, DataLoader(data, batch_size=None), DataLoader(held_out, batch_size=None))
-    return trainer
+    guard = GuardNumbers(name_photos=lambda step: [f"{step}-{i}.png" for i in range(2)])
+    return test_module.fit(module, batches, guard, watch)
 
 
 class TestSkipping:

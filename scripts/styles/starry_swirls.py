@@ -113,7 +113,7 @@ def with_land(sky: Picture, rng: np.random.Generator) -> Picture:
         scene.polygon([*ridge(drop), (960, 800), (0, 800)], colour)
     land = scene.picture()
     y, x = grid(SIZE)
-    mirrored = sky[np.clip(2 * SHORE - y.astype(int), 0, 799) * 1, np.clip((x + 9 * np.sin(y / 9)).astype(int), 0, 959)]
+    mirrored = sky[np.clip(2 * SHORE - y.astype(int), 0, 799), np.clip((x + 9 * np.sin(y / 9)).astype(int), 0, 959)]
     ripple = 0.35 + 0.2 * noise(SIZE, (9, 80), rng)
     water = mix(mirrored, rgb("#16407a"), np.clip(ripple, 0, 1))
     land = mix(land, water, smoothstep(-4, 4, y - SHORE - 4 * noise(SIZE, (200, 90), rng)))

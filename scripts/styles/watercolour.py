@@ -79,14 +79,12 @@ class Sheet:
 
     def bloom(self, x: float, y: float, size: float) -> None:
         """Lets a drop of water push the pigment outwards into a jagged dark ring."""
-        window, inside = self.oval(x, y, length=size, width=size, turn=0.0, rough=0.30)
-        if inside.size == 0:
-            return
+        window, inside = self.oval(x, y, length=size, width=size, rough=0.30)
         pushed = 1 - 0.62 * smoothstep(0, 14, inside) + 0.7 * np.exp(-np.abs(inside) / 2.2)
         self.density[window] *= pushed[..., None].astype(np.float32)
 
     def oval(
-        self, x: float, y: float, *, length: float, width: float, turn: float, rough: float, power: float = 2.0
+        self, x: float, y: float, *, length: float, width: float, rough: float, turn: float = 0.0, power: float = 2.0
     ) -> tuple[Window, Field]:
         """A window and there the rough distance to the oval's edge, positive inside."""
         reach = max(length, width) * 0.95 + 4
@@ -172,7 +170,7 @@ def leaves(sheet: Sheet) -> None:
 def flower(sheet: Sheet, x: float, y: float, size: float, colours: list[Field]) -> None:
     """Two rings of petals and a speckled heart, painted over cleared paper."""
     rng = sheet.rng
-    window, inside = sheet.oval(x, y, length=size * 2.1, width=size * 2.1, turn=0.0, rough=0.12)
+    window, inside = sheet.oval(x, y, length=size * 2.1, width=size * 2.1, rough=0.12)
     cleared = 1 - 0.86 * smoothstep(-6, 10, inside)
     sheet.density[window] *= cleared[..., None]
     for ring, count, reach in ((0, 11, 0.66), (1, 9, 0.46), (2, 5, 0.26)):

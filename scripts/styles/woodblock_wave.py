@@ -91,7 +91,7 @@ def wave(picture: Picture, layer: int, rng: np.random.Generator) -> Picture:
     body = mix(middle, dark, smoothstep(10, 150, depth + 10 * noise(SIZE, 50, rng)))
     body = mix(body, pale, stripes(flow, 26, 0.30 + 0.10 * noise(SIZE, 90, rng)))
     body = mix(body, INK, stripes(flow + 9, 26, 0.13 + 0.05 * noise(SIZE, 70, rng)))
-    body = mix(body, mix(body, INK, np.asarray(0.5)), stripes(flow + 17, 13, 0.10))
+    body = mix(body, mix(body, INK, 0.5), stripes(flow + 17, 13, 0.10))
     lip = depth - 15 - 5 * noise(SIZE, 34, rng)
     body = mix(body, rgb("#f5efdd"), 1 - smoothstep(-1, 1, lip))
     body = mix(body, INK, 1 - smoothstep(0.8, 2.6, np.abs(lip)))

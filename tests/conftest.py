@@ -78,23 +78,24 @@ def folder(style_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return style_path.parents[2]
 
 
-@pytest.fixture(scope="session")
-def slim_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file in the form of vgg16_slim's, with random weights: judges no picture well, but like a loss network."""
+def random_judge(channels: tuple[tuple[int, ...], ...], *, calibrated: tuple[str, ...] = ()) -> LossNetwork:
+    """A network of random weights: judges no picture well, but like a loss network."""
     torch.manual_seed(0)
-    network = LossNetwork(SLIM_CHANNELS, mean=(0.5,) * 3, std=(0.25,) * 3, calibrated=SLIM_LAYERS)
+    network = LossNetwork(channels, mean=(0.5,) * 3, std=(0.25,) * 3, calibrated=calibrated)
     for convolution in network.convolutions.values():
         nn.init.kaiming_normal_(convolution.get_parameter("weight"))
+    return network
+
+
+@pytest.fixture(scope="session")
+def slim_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in the form of vgg16_slim's, with random weights."""
     path = tmp_path_factory.mktemp("weights") / "slim.safetensors"
-    save_file(network.state_dict(), path)
+    save_file(random_judge(SLIM_CHANNELS, calibrated=SLIM_LAYERS).state_dict(), path)
     return path
 
 
 @pytest.fixture(scope="session")
 def judge() -> LossNetwork:
     """A loss network of two blocks and random weights, from relu1_1 to pool2."""
-    torch.manual_seed(0)
-    network = LossNetwork(((6,), (8,)), mean=(0.5,) * 3, std=(0.25,) * 3)
-    for convolution in network.convolutions.values():
-        nn.init.kaiming_normal_(convolution.get_parameter("weight"))
-    return network
+    return random_judge(((6,), (8,)))

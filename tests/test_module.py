@@ -15,12 +15,12 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from impasto.learning.faults import find_broken_layer
-from impasto.learning.features import LossNetwork
 from impasto.learning.losses import PerceptualLoss, Scaling, gram_matrix
 from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
 from impasto.style_file import load_style
 from impasto.transformer import TransformerNet
+from tests.conftest import random_judge
 
 ROOT = Path(__file__).parents[1]
 CONTENT, STYLE = "relu2_1", "relu1_1"
@@ -32,18 +32,10 @@ def loader(batches: list[Tensor]) -> DataLoader[Any]:
     return DataLoader(batches, batch_size=None)  # type: ignore[arg-type] # a list will do
 
 
-def make_loss_network() -> LossNetwork:
-    torch.manual_seed(0)
-    network = LossNetwork(((4,), (6,), (8,)), mean=(0.5,) * 3, std=(0.25,) * 3)
-    for convolution in network.convolutions.values():
-        nn.init.kaiming_normal_(convolution.get_parameter("weight"))
-    return network
-
-
 def make_module(
     metadata: dict[str, Any] | None = None, *, steps: int = 20, scaling: Scaling = "balanced", **options: Any
 ) -> StyleModule:
-    loss_network = make_loss_network()
+    loss_network = random_judge(((4,), (6,), (8,)))
     style = (torch.arange(32) // 4 % 2).float().expand(1, 3, 32, 32)
     loss = PerceptualLoss(
         {STYLE: gram_matrix(loss_network(style, [STYLE])[STYLE])},

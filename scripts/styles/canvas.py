@@ -83,6 +83,11 @@ def smooth_curve(points: Sequence[Point], *, count: int = 120, closed: bool = Fa
     return list(zip(*(axis.tolist() for axis in sampled), strict=True))
 
 
+def placed(points: Iterable[Point], x: float, y: float, size: float) -> list[Point]:
+    """Points around (0, 0), scaled by `size` and moved to (x, y)."""
+    return [(x + size * right, y + size * down) for right, down in points]
+
+
 class Scene:
     """Flat colour shapes drawn at three times the size and shrunk, so that edges are smooth."""
 

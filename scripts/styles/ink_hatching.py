@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .canvas import Field, Picture, Point, Scene, grid, mix, noise, paper, rgb, smooth_curve, smoothstep
+from .canvas import Field, Picture, Point, Scene, grid, mix, noise, paper, placed, rgb, smooth_curve, smoothstep
 
 SIZE = (800, 960)
 SCALE = 3
@@ -97,21 +97,16 @@ def house(x: float, foot: float, wide: float, tall: float, rng: np.random.Genera
 
 def boats() -> list[tuple[list[Point], float]]:
     """Boats at anchor and their reflections."""
-    found: list[tuple[list[Point], float]] = []
-    for x, y, size in ((170, 660, 1.2), (480, 630, 0.85), (740, 690, 1.45)):
-
-        def at(points: list[Point], x: float = x, y: float = y, size: float = size) -> list[Point]:
-            return [(x + size * right, y + size * down) for right, down in points]
-
-        found += [
-            (at([(-80, 38), (80, 38), (60, 96), (30, 70), (0, 110), (-50, 80)]), 0.72),
-            (at([(-96, 0), (104, -8), (76, 38), (-70, 38)]), 0.86),
-            (at([(-90, 6), (98, -2), (94, 8), (-86, 14)]), 0.10),
-            (at([(-4, -4), (2, -190), (86, -22)]), 0.12),
-            (at([(-14, -8), (-8, -160), (-76, -16)]), 0.34),
-            (at([(-5, 4), (-4, -204), (0, -204), (2, 4)]), 0.95),
-        ]
-    return found
+    parts: list[tuple[list[Point], float]] = [
+        ([(-80, 38), (80, 38), (60, 96), (30, 70), (0, 110), (-50, 80)], 0.72),
+        ([(-96, 0), (104, -8), (76, 38), (-70, 38)], 0.86),
+        ([(-90, 6), (98, -2), (94, 8), (-86, 14)], 0.10),
+        ([(-4, -4), (2, -190), (86, -22)], 0.12),
+        ([(-14, -8), (-8, -160), (-76, -16)], 0.34),
+        ([(-5, 4), (-4, -204), (0, -204), (2, 4)], 0.95),
+    ]
+    places = ((170, 660, 1.2), (480, 630, 0.85), (740, 690, 1.45))
+    return [(placed(points, *place), dark) for place in places for points, dark in parts]
 
 
 def hatched(tone: Field, rng: np.random.Generator) -> Field:

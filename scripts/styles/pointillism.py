@@ -12,6 +12,7 @@ from .canvas import (
     mix,
     noise,
     palette,
+    placed,
     rgb,
     scattered,
     smooth_curve,
@@ -107,30 +108,13 @@ def people(picture: Picture) -> Picture:
         (560, 590, 0.95, "2c4aa0", "f0f0e0"),
         (730, 650, 1.3, "7a3f98", "e8743a"),
     ):
-        scene.polygon(
-            [
-                (x - 12 * size, y - 92 * size),
-                (x + 20 * size, y - 92 * size),
-                (x + 16 * size, y - 44 * size),
-                (x + 52 * size, y + 62 * size),
-                (x - 46 * size, y + 62 * size),
-                (x - 6 * size, y - 44 * size),
-            ],
-            rgb(f"#{dress}"),
-        )
-        scene.line([(x + 16 * size, y - 80 * size), (x + 36 * size, y - 52 * size)], rgb(f"#{dress}"), 10)
+        figure = [(-12, -92), (20, -92), (16, -44), (52, 62), (-46, 62), (-6, -44)]
+        scene.polygon(placed(figure, x, y, size), rgb(f"#{dress}"))
+        scene.line(placed([(16, -80), (36, -52)], x, y, size), rgb(f"#{dress}"), 10)
         scene.disc(x + 4 * size, y - 108 * size, 17 * size, rgb("#f0b890"))
-        scene.line([(x + 30 * size, y - 40 * size), (x + 44 * size, y - 150 * size)], rgb("#3a2440"), 6)
-        scene.polygon(
-            [
-                (x - 30 * size, y - 130 * size),
-                (x + 10 * size, y - 176 * size),
-                (x + 60 * size, y - 184 * size),
-                (x + 104 * size, y - 150 * size),
-                (x + 118 * size, y - 110 * size),
-            ],
-            rgb(f"#{shade}"),
-        )
+        scene.line(placed([(30, -40), (44, -150)], x, y, size), rgb("#3a2440"), 6)
+        parasol = [(-30, -130), (10, -176), (60, -184), (104, -150), (118, -110)]
+        scene.polygon(placed(parasol, x, y, size), rgb(f"#{shade}"))
     for x, y in ((480, 400), (660, 380), (860, 410)):
         scene.polygon([(x, y), (x + 6, y - 90), (x + 50, y - 4)], rgb("#fdf3d8"))
         scene.polygon([(x - 30, y), (x + 62, y), (x + 44, y + 16), (x - 18, y + 16)], rgb("#8f3a30"))

@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from impasto.commands.words import status_of, whole_number
 from impasto.images import find_images, read_image, resize
+from impasto.learning.config import BUILTIN, style_picture
 from impasto.learning.features import SLIM_LAYERS, VGG_CHANNELS, LossNetwork, channels_of, load_loss_network
 from impasto.learning.losses import content_loss, gram_matrix, style_loss
 from impasto.style_file import load_style
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     slim, full = (content_losses(network, before, after) for network in networks)
     report = {"images": {"count": len(after)}, "content": agreement(slim, full)}
     grams = [[grams_of(network, image) for image in tqdm(torch.split(after, 1))] for network in networks]
-    for path in find_images(Path(str(resources.files("impasto.assets"))) / "styles"):
+    for path in find_images(style_picture(BUILTIN)):
         picture = resize(read_image(path), short_side=STYLE_SIZE)
         targets = [grams_of(network, picture) for network in networks]
         slim, full = ([compare_grams(each, target) for each in own] for own, target in zip(grams, targets, strict=True))

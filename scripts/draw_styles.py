@@ -5,15 +5,14 @@ import importlib
 import io
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from impasto.learning.config import did_you_mean
+from impasto.commands.words import status_of
+from impasto.learning.config import BUILTIN, did_you_mean, style_picture
 
-ROOT = Path(__file__).resolve().parent.parent
 NAMES = (
     "weeping_woman",
     "stained_glass",
@@ -29,20 +28,23 @@ NAMES = (
 LARGEST_FILE = 400_000  # bytes
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status."""
-    options = _parser().parse_args(arguments)
-    for name in options.names:
+def main() -> int:
+    """Draw, and return the exit status."""
+    return status_of(lambda: run(parse_arguments()))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Draw the pictures named, or all."""
+    for name in arguments.names:
         if name not in NAMES:
-            print(f"error: {unknown_name(name)}", file=sys.stderr)
-            return 2
-    options.output.mkdir(parents=True, exist_ok=True)
-    for name in options.names or NAMES:
+            hint = did_you_mean(name, NAMES)
+            raise ValueError(f"expected the name of a style picture, got {name!r}; {hint}There are: {', '.join(NAMES)}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for name in arguments.names or NAMES:
         start = time.perf_counter()
-        path = options.output / f"{name}.jpg"
+        path = arguments.output / f"{name}.jpg"
         path.write_bytes(draw(name))
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB, {time.perf_counter() - start:.1f} s", flush=True)
-    return 0
 
 
 def draw(name: str) -> bytes:
@@ -62,18 +64,12 @@ def smallest_loss(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def unknown_name(name: str) -> str:
-    """Message for a name that is no picture's."""
-    hint = did_you_mean(name, NAMES)
-    return f"expected the name of a style picture, got {name!r}; {hint}There are: {', '.join(NAMES)}"
-
-
-def _parser() -> argparse.ArgumentParser:
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's values."""
     parser = argparse.ArgumentParser(description="Draw the style pictures that ship inside the package.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; default: all")
-    assets = ROOT / "src" / "impasto" / "assets" / "styles"
-    parser.add_argument("--output", type=Path, default=assets, metavar="DIR", help="folder to write to")
-    return parser
+    parser.add_argument("--output", type=Path, default=style_picture(BUILTIN), metavar="DIR", help="folder to write to")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

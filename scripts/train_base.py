@@ -29,7 +29,7 @@ from impasto.files import written_whole
 from impasto.images import find_images, read_image, resize
 from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.command import read_options
-from impasto.learning.config import Precision, TrainConfig, style_picture
+from impasto.learning.config import BUILTIN, Precision, TrainConfig, style_picture
 from impasto.learning.features import load_loss_network
 from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
@@ -91,7 +91,7 @@ def read_config(arguments: argparse.Namespace) -> TrainConfig:
 
 def read_pictures(arguments: argparse.Namespace) -> list[Tensor]:
     """Return the style pictures (1, 3, H, W): the built-in ones but for those left out, and those of the folders."""
-    builtin = find_images(style_picture("builtin:mosaic.jpg").parent)
+    builtin = find_images(style_picture(BUILTIN))
     names = {path.stem for path in builtin}
     if unknown := set(arguments.leave_out) - names:
         raise ValueError(f"expected styles to leave out of {', '.join(sorted(names))}, got {', '.join(unknown)}")

@@ -107,10 +107,9 @@ def digest(tensors: Iterable[Tensor], *, also: str = "") -> str:
 
 def check_painters(painters: Sequence[Painter]) -> None:
     """Raise ValueError unless the painters of each style were trained on one objective."""
-    seen: dict[str, Any] = {}
+    seen: dict[str, LossOptions] = {}
     for painter in painters:
-        objective = (painter.options, painter.style.metadata["style_size"])
-        if seen.setdefault(painter.style.name, objective) != objective:
+        if seen.setdefault(painter.style.name, painter.options) != painter.options:
             raise ValueError(
                 f"expected one objective for all files of {painter.style.name}, got two: compare them apart"
             )

@@ -380,10 +380,8 @@ def compare_painting(
     plain: Callable[[Any], object], painters: dict[str, Callable[[Any], object]], photo: Pixels, *, rounds: int
 ) -> list[Painting]:
     """Return the time of each painter against the plain network's, one picture each in turns."""
-    times = []
-    for number in range(1 + rounds):
-        row = [timed(painter, photo) for painter in (plain, *painters.values())]
-        times += [row] if number else []  # the first warms up
+    turn = (plain, *painters.values())
+    times = [[timed(painter, photo) for painter in turn] for _ in range(1 + rounds)][1:]  # the first warms up
     return [
         Painting(
             network,

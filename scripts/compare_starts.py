@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     photos = read_photos(arguments.photos, count=arguments.count, size=256)
     totals: dict[str, Totals] = {style: {start: {} for start in arguments.starts} for style in arguments.styles}
     for style, start in tqdm(list(product(arguments.styles, arguments.starts)), unit="start", disable=None):
-        for steps in steps_of(start, arguments):
+        for steps in arguments.scratch_steps if start == "scratch" else arguments.steps:
             run_dir = arguments.work / "_".join([style, start, str(steps), *marks(start, arguments.options)])
             path = train(run_dir, style, start=start, steps=steps, options=arguments.options)
             totals[style][start][steps] = total_of(path, photos, network)
@@ -63,12 +63,6 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(json.dumps(report, indent=2))
     if arguments.plot is not None:
         draw(totals, arguments.plot, per_step=per_step)
-
-
-def steps_of(start: str, arguments: argparse.Namespace) -> Sequence[int]:
-    """Return the numbers of steps for a start."""
-    steps: Sequence[int] = arguments.scratch_steps if start == "scratch" else arguments.steps
-    return steps
 
 
 def marks(start: str, options: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Self
 from urllib.error import URLError
 
 import safetensors.torch
@@ -114,10 +115,9 @@ class LossNetwork(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> "LossNetwork":
+    def train(self, mode: bool = True) -> Self:
         """Return the network in evaluation mode, whatever is asked: it is never trained."""
-        super().train(False)
-        return self
+        return super().train(False)
 
     def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Return the feature maps of the named layers, shallowest first; nothing deeper is computed.

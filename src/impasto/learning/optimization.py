@@ -193,7 +193,10 @@ def descend(
                 most /= 2
             if not math.isfinite(total):
                 if lowest == math.inf or rate < SMALLEST_STEP * first:
-                    raise ValueError(_explain_divergence(total, iteration))
+                    raise ValueError(
+                        f"expected a finite objective, got {total} at iteration {iteration}: "
+                        "lower the weights of the terms, or begin with a smaller step"
+                    )
                 notice = f"the objective was {total} at iteration {iteration}: back to the best picture, step {rate:g}"
             pixels = best.clone().requires_grad_()
             stepper = _Stepper(optimizer, pixels, rate, replays)
@@ -250,13 +253,6 @@ class _Stepper:
             return judge(self.pixels)
         terms, gradient = self.replays(judge, self.pixels.detach(), uses=[])
         return LossTerms(*(value.clone() for value in vars(terms).values())), gradient
-
-
-def _explain_divergence(total: float, iteration: int) -> str:
-    return (
-        f"expected a finite objective, got {total} at iteration {iteration}: "
-        "lower the weights of the terms, or begin with a smaller step"
-    )
 
 
 @dataclass(frozen=True)

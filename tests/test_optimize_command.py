@@ -145,6 +145,13 @@ TOO_SMALL = "take larger images or a shallower layer"
             "expected --scaling with --objective johnson alone, got gatys: leave one out",
         ),
         (["--share", "-1"], "argument --share: expected a number of 0 or more, got '-1': see impasto optimize --help"),
+        *(
+            (
+                [f"--learning-rate={rate}"],
+                f"argument --learning-rate: expected a number above 0, got {rate!r}: {OPTIMIZE_HELP}",
+            )
+            for rate in ("0", "-1", "nan", "fast")
+        ),
         (
             ["--scales", "8"],
             "argument --scales: expected SIZE:ITERATIONS, such as 256:100, got '8': see impasto optimize --help",

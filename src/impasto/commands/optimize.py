@@ -26,13 +26,25 @@ SIZE, ITERATIONS, STYLE_SIZE = 384, 300, 384
 
 def number(word: str) -> float:
     """Return a finite number of 0 or more."""
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
+    value = _to_float(word)
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {word!r}")
     return value
+
+
+def learning_rate(word: str) -> float:
+    """Return a finite number above 0: with 0 the picture would never change."""
+    value = _to_float(word)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {word!r}")
+    return value
+
+
+def _to_float(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
 
 
 def layers(word: str) -> dict[str, float]:
@@ -94,7 +106,11 @@ OPTIONS: Options = {
         "help": "in place of --size and --iterations; repeated, from coarse to fine: --scales 256:200 --scales 512:50",
     },
     "--optimizer": {"default": "lbfgs", "choices": ("lbfgs", "adam"), "help": "default: lbfgs"},
-    "--learning-rate": {"type": number, "metavar": "NUMBER", "help": "the step; default: 1 for lbfgs, 0.03 for adam"},
+    "--learning-rate": {
+        "type": learning_rate,
+        "metavar": "NUMBER",
+        "help": "the step; default: 1 for lbfgs, 0.03 for adam",
+    },
     "--keep-colors": {"action": "store_true", "help": "paint in the photo's own colours"},
     "--every": {
         "type": whole_number,

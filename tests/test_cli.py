@@ -309,11 +309,21 @@ class TestBadInput:
             ),
             (
                 ["--memory", "4 apples"],
-                "argument --memory: expected a size such as 4GB or 500MB, got '4 apples': see impasto stylize --help",
+                (
+                    "argument --memory: expected a size with its unit, such as 4GB or 500MB, got '4 apples': "
+                    "see impasto stylize --help"
+                ),
             ),
             (
-                ["--memory", "9" * 309],
-                f"argument --memory: expected a size of fewer digits, got {'9' * 309!r}: see impasto stylize --help",
+                ["--memory", "4"],
+                (
+                    "argument --memory: expected a size with its unit, such as 4GB or 500MB, got '4': "
+                    "see impasto stylize --help"
+                ),
+            ),
+            (
+                ["--memory", "9" * 309 + "B"],
+                f"argument --memory: expected a size of fewer digits, got '{'9' * 309}B': see impasto stylize --help",
             ),
             (
                 ["--max-pixels", "0"],

@@ -36,9 +36,9 @@ def _style(word: str) -> str:
 
 def _bytes(word: str) -> int:
     number = word.upper().rstrip("BKMGT")
-    unit = word.upper().removeprefix(number) or "B"
+    unit = word.upper().removeprefix(number)
     if unit not in _UNITS or not number.replace(".", "", 1).isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a size such as 4GB or 500MB, got {word!r}")
+        raise argparse.ArgumentTypeError(f"expected a size with its unit, such as 4GB or 500MB, got {word!r}")
     try:
         return int(float(number) * _UNITS[unit])
     except OverflowError as error:

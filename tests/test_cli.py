@@ -372,6 +372,17 @@ class TestBadInput:
             "got '--modle': did you mean '--model'?"
         )
 
+    @pytest.mark.parametrize("name", ["-dash.png", "--dash.png"])
+    def test_a_photo_that_is_named_like_an_option(
+        self, folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        noise(folder / name)
+        for words in ([name], [name, "--output", "x.png"]):
+            assert stylize(*words) == 2
+            expected = f"error: expected an option, got the file '{name}', whose name begins like one: write './{name}'"
+            assert error(capsys) == expected
+        assert stylize(f"./{name}", "-o", "x.png") == 0
+
     def test_no_model(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["stylize", "a.png"]) == 2
         assert error(capsys) == "error: the following arguments are required: --model: see impasto stylize --help"

@@ -6,6 +6,7 @@ imported before a subcommand needs it.
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -95,10 +96,12 @@ def _parser() -> _Parser:
 
 
 def _check_options(words: Sequence[str], known: Sequence[str]) -> None:
-    """Raise ValueError that names the closest option for a misspelt one."""
+    """Raise ValueError that names the closest option for a misspelt one, or says how a file of such a name is given."""
     for word in words:
         if word == "--":
             return
+        if word.startswith("-") and word not in (*known, "-o", "-h") and os.path.exists(word):
+            raise ValueError(f"expected an option, got the file {word!r}, whose name begins like one: write './{word}'")
         option = word.split("=")[0]
         if option.startswith("--") and option not in known:
             raise ValueError(

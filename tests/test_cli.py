@@ -408,6 +408,15 @@ class TestBadInput:
         assert error(capsys) == expected
         assert Path("a.png").read_bytes() == before
 
+    def test_an_output_that_is_no_file_of_a_known_kind(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        noise(folder / "a.png")
+        assert stylize("a.png", "-o", "my.folder") == 2
+        assert error(capsys).endswith(
+            ", got 'my.folder': choose another ending, for example .png, or write 'my.folder/' if it is a folder"
+        )
+        assert stylize("a.png", "-o", "my.folder/") == 0
+        assert os.listdir("my.folder") == ["a_zigzag.png"]
+
     def test_a_full_disk(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         noise(folder / "a.png", size=(64, 64))
         noise(folder / "b.png", size=(64, 64))

@@ -167,7 +167,12 @@ def _plan_file(sources: Sequence[Path], *, target: Path) -> list[Job]:
         raise ValueError(
             f"expected a folder as output of {len(sources)} pictures, got the file {str(target)!r}: {_SLASH}"
         )
-    is_clip = _check_kind(sources[0], target)
+    try:
+        is_clip = _check_kind(sources[0], target)
+    except ValueError as error:
+        if target.suffix.lower() in _PAINTED_SUFFIXES:
+            raise
+        raise ValueError(f"{error}, or write {f'{target}/'!r} if it is a folder") from error
     if _real(sources[0]) in map(_real, _written(target, is_clip=is_clip)):
         raise ValueError(f"expected an output other than the picture itself, got {str(target)!r}: choose another name")
     return [Job(sources[0], target, is_clip)]

@@ -309,8 +309,10 @@ class TestTimeLimit:
         assert words[-2:] == [ONE_STEP, "resume=true"]
         assert len([word for word in words if word.startswith("resume=")]) == 1
         assert load_style(Path("timed/mine.safetensors")).metadata["steps"] == 1
+        capsys.readouterr()
         assert main(["train", *words[2:]]) == 0
         assert load_style(Path("timed/mine.safetensors")).metadata["steps"] == 2
+        assert re.findall(r"Epoch 0:[^|]*\|[^|]*\| (\d+/\d+) \[", capsys.readouterr().out)[-1] == "2/5"
 
     @pytest.mark.parametrize(
         ("program", "begin"),

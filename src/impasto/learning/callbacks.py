@@ -14,7 +14,23 @@ from impasto.images import contact_sheet
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with the last logged losses, which costs no synchronisation of its own."""
+    """Lightning's bar with the last logged losses, which costs no synchronisation of its own.
+
+    It counts the steps of the whole run; Lightning's own counts those since a run was resumed.
+    """
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Begin with the steps that were taken before."""
+        bar = self.train_progress_bar
+        bar.reset(total=trainer.max_steps)
+        bar.initial = bar.n = trainer.global_step  # the initial ones do not count for the speed
+        bar.set_description(f"Epoch {trainer.current_epoch}")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Show the step that was taken."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, trainer.global_step - 1)
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule

@@ -386,7 +386,7 @@ def make_trainer(parts: Parts, callbacks: Sequence[Callback]) -> Trainer:
         precision="bf16-mixed" if parts.precision is Precision.bf16 else "32-true",
         max_steps=steps,
         max_epochs=1,
-        limit_train_batches=steps - before,  # gives the progress bar its end
+        limit_train_batches=steps - before,  # the epoch's end
         val_check_interval=min(config.budget.previews, steps),
         check_val_every_n_epoch=None,  # the interval counts all steps, not those of this command
         num_sanity_val_steps=0,

@@ -202,6 +202,7 @@ NAME = (
     "it becomes the name of the run folder and of the style file"
 )
 LAYERS = "expected loss.{} with weights of 0 or more, one of them above 0, got {}: a weight of 0 leaves a layer out"
+NO_LAYERS = "expected loss.content_layers to be weights by layer, such as {relu2_2:1,relu3_3:0.5}, got something else"
 HOME = "expected a path, got '{}', whose '~' names no user: write ~/... or ./~..."
 ROOT = "expected data.root=DIR with data={}, got none: name the folder of photos"
 WRONG = [
@@ -234,14 +235,19 @@ WRONG = [
     ("--config-name=mine", "there is no --config-name: did you mean '--config-dir'? see --help"),
     ("--multirn", "there is no --multirn: did you mean '--multirun'? see --help"),
     # Wrong types.
-    ("budget.steps=many", "budget.steps: Value 'many' of type 'str' could not be converted to Integer"),
-    ("budget.steps=1e3", "budget.steps: Value '1000.0' of type 'float' could not be converted to Integer"),
-    ("network.width=true", "network.width: Value 'True' of type 'bool' could not be converted to Integer"),
-    ("budget.decay=maybe", "budget.decay: Value 'maybe' is not a valid bool (type str)"),
-    ("precision=fp16", "precision: Invalid value 'fp16', expected one of [auto, fp32, bf16]"),
-    ("data.source=web", "data.source: Invalid value 'web', expected one of [samples, folder, coco]"),
-    ("loss.scaling=raw", "loss.scaling: Invalid value 'raw', expected one of [balanced, paper, gatys]"),
-    ("loss.content_layers=3", "loss.content_layers: Cannot assign int to Dict[str, float]"),
+    ("budget.steps=many", "expected budget.steps to be a whole number, got 'many'"),
+    ("budget.steps=1e3", "expected budget.steps to be a whole number, got '1000.0'"),
+    ("budget.steps=null", "expected budget.steps to be a value, got null"),
+    ("budget.learning_rate=fast", "expected budget.learning_rate to be a number, got 'fast'"),
+    ("network.width=true", "expected network.width to be a whole number, got 'True'"),
+    ("budget.decay=maybe", "expected budget.decay to be true or false, got 'maybe'"),
+    ("device=[cpu]", "expected device to be a word, got '['cpu']'"),
+    ("precision=fp16", "expected precision to be one of auto, fp32, bf16, got 'fp16'"),
+    ("data.source=web", "expected data.source to be one of samples, folder, coco, got 'web'"),
+    ("loss.scaling=raw", "expected loss.scaling to be one of balanced, paper, gatys, got 'raw'"),
+    *((f"loss.content_layers={value}", NO_LAYERS) for value in ("3", "relu3_3", "[relu3_3]")),
+    ("loss.content_layers={relu3_3:high}", "expected loss.content_layers.relu3_3 to be a number, got 'high'"),
+    ("budget=2000", "style, data, loss, loss_network and budget each take a name, got another value: see --help"),
     # Out of range.
     ("budget.steps=0", "expected budget.steps of 1 or more, got 0"),
     ("seed=-1", "expected seed of 0 or more, got -1"),
@@ -462,7 +468,7 @@ class TestOwnStyles:
 
     def test_a_wrong_type_in_it(self, folder: Path) -> None:
         words = self.write(folder, name="mine", image="mine.jpg", size="big")
-        assert error_of(*words) == "style.size: Value 'big' of type 'str' could not be converted to Integer"
+        assert error_of(*words) == "expected style.size to be a whole number, got 'big'"
 
 
 class TestHelp:

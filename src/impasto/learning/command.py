@@ -39,6 +39,17 @@ _CONFIG_DIR = ("--config-dir", "-cd")
 
 _LONGEST_CONFIG = 100_000  # bytes
 
+_WRONG_VALUES = {
+    r"Value '(.*)' of type '\w+' could not be converted to Integer": r"a whole number, got '\1'",
+    r"Value '(.*)' of type '\w+' could not be converted to Float": r"a number, got '\1'",
+    r"Value '(.*)' is not a valid bool": r"true or false, got '\1'",
+    r"Invalid value '(.*)', expected one of \[(.*)\]": r"one of \2, got '\1'",
+    r"Cannot convert '\w+' to string: '(.*)'": r"a word, got '\1'",
+    r"field '.*' is not Optional": "a value, got null",
+    r"Cannot (assign|merge)": "weights by layer, such as {relu2_2:1,relu3_3:0.5}, got something else",
+}
+"""What OmegaConf says of a value of the wrong type, and what is said instead."""
+
 _SWEEP = ("--multirun", "-m")
 
 
@@ -85,6 +96,12 @@ def _explained() -> Iterator[None]:
         raise ConfigError(f"could not read the option {error.override!r}: write NAME=VALUE, without spaces") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_explain(error)) from error
+    except ValueError as error:
+        if not str(error).startswith("Config group override must be"):
+            raise
+        raise ConfigError(
+            "style, data, loss, loss_network and budget each take a name, got another value: see --help"
+        ) from error
 
 
 class _Stopped(BaseException):
@@ -229,6 +246,9 @@ def _explain(error: Exception) -> str:
         if re.match(r"loss\.\w+_layers\.", name):
             return f"{name!r} has no weight yet: add it with +{name}=VALUE"
         return f"there is no option {name!r}: {did_you_mean(name, option_names())}see --help"
+    for pattern, words in _WRONG_VALUES.items():
+        if name and (wrong := re.search(pattern, text)):
+            return f"expected {name} to be {wrong.expand(words)}"
     return f"{name}: {_first_line(error.__cause__ or error)}" if name else _first_line(error)
 
 

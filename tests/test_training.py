@@ -406,6 +406,14 @@ class TestBadInput:
         assert re.fullmatch(r"error: expected .+'text\.jpg'.*\n", printed.err)
         assert os.listdir() == ["text.jpg"]
 
+    def test_a_style_picture_far_longer_than_wide(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+        Image.new("RGB", (2000, 1)).save("thin.png")
+        error = (
+            "expected a picture whose long side is at most 50 times the short one, got 2000 x 1 px in 'thin.png': "
+            "cut a part out of it"
+        )
+        self.expect(train, capsys, "style.image=thin.png", error=error)
+
     def test_an_unknown_device(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
         assert train("device=gpu") == 2
         expected = r"error: expected auto or a device of this machine \([a-z, ]+\), got 'gpu': choose again\n"

@@ -51,6 +51,9 @@ WRITABLE_SUFFIXES = IMAGE_SUFFIXES & _WRITTEN
 THINNEST_PHOTO = 2
 """Least side in px of a photo to train on: a crop of one pixel is of one colour, which gives infinite gradients."""
 
+MOST_ASPECT = 50
+"""Of the sides of a picture that is scaled by the short one: the longest painted scrolls have about 30."""
+
 _FORMATS = sorted({_KNOWN[suffix] for suffix in IMAGE_SUFFIXES - _HEIC})  # others, such as EPS, are programs to be run
 
 
@@ -173,6 +176,21 @@ def check_writable(path: Path) -> None:
             f"expected a picture file ending in one of {', '.join(sorted(WRITABLE_SUFFIXES))}, got {str(path)!r}: "
             "choose another ending, for example .png"
         )
+
+
+def read_resized(path: Path, *, short_side: int) -> "Tensor":
+    """Return the image (1, 3, H, W) of a picture file at that size; raises as read_image does.
+
+    A picture far longer than wide is an ImageFileError as well: scaled up it would fill the memory.
+    """
+    with opened(path) as file:
+        width, height = file.size
+    if max(width, height) > MOST_ASPECT * min(width, height):
+        raise ImageFileError(
+            f"expected a picture whose long side is at most {MOST_ASPECT} times the short one, got {width} x {height} "
+            f"px in {str(path)!r}: cut a part out of it"
+        )
+    return resize(read_image(path), short_side=short_side)
 
 
 def resize(image: "Tensor", *, short_side: int) -> "Tensor":

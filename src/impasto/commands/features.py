@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.judging import JUDGING, load_judge, read_resized, with_memory
+from impasto.commands.judging import JUDGING, load_judge, with_memory
 from impasto.commands.stopping import signals_as_interrupts
 from impasto.commands.words import Options, whole_number
 
@@ -41,8 +41,10 @@ OPTIONS: Options = {
 @with_memory
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, print where they are, and return the exit status."""
+    from impasto.images import read_resized
+
     source = Path(arguments.picture)
-    image = read_resized(source, arguments.size)
+    image = read_resized(source, short_side=arguments.size)
     network = load_judge(arguments)
     network.check_layers(arguments.layer)
     folder = arguments.output if arguments.output is not None else Path("features") / source.stem

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from impasto.commands.words import Options, natural_number
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from impasto.learning.features import LossNetwork
 
 JUDGING: Options = {
@@ -59,10 +57,3 @@ def load_judge(arguments: argparse.Namespace, *, pooling: str = "max") -> "LossN
         arguments.loss_network, weights=arguments.weights, pretrained=arguments.pretrained, pooling=pooling
     )
     return network.to(device).to(memory_format=torch.channels_last)
-
-
-def read_resized(path: Path, short_side: int) -> "Tensor":
-    """Return the image (1, 3, H, W) of a file at that size."""
-    from impasto.images import read_image, resize
-
-    return resize(read_image(path), short_side=short_side)

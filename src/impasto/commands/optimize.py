@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.judging import JUDGING, load_judge, read_resized, with_memory
+from impasto.commands.judging import JUDGING, load_judge, with_memory
 from impasto.commands.words import Options, advice, whole_number
 
 if TYPE_CHECKING:
@@ -218,17 +218,18 @@ def read_styles(arguments: argparse.Namespace, photo: "Tensor") -> "list[StyleTa
 
 def read_style(name: str, size: int | None) -> "Tensor":
     """Return a style picture by path, or by the name of a built-in style."""
+    from impasto.images import read_resized
     from impasto.learning.config import preset_names, read_preset, style_picture
 
     known = [each for each in preset_names("style") if each != "custom"]
     if name in known and not Path(name).is_file():
         preset = read_preset("style", name)
-        return read_resized(style_picture(preset["image"]), preset["size"] if size is None else size)
+        return read_resized(style_picture(preset["image"]), short_side=preset["size"] if size is None else size)
     if not Path(name).exists():
         raise FileNotFoundError(
             f"expected a picture or a style ({', '.join(known)}), found nothing at {name!r}: {advice(name, known)}"
         )
-    return read_resized(Path(name), STYLE_SIZE if size is None else size)
+    return read_resized(Path(name), short_side=STYLE_SIZE if size is None else size)
 
 
 def read_mask(path: Path, photo: "Tensor") -> "Tensor":

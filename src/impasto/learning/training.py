@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from impasto.files import NO_SPACE, leave_disk_errors_to_the_main_thread, written_whole
-from impasto.images import read_image, resize, to_float, write_image
+from impasto.images import read_resized, to_float, write_image
 from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.callbacks import EventLogger, Previews, ProgressBar, Throughput
 from impasto.learning.config import (
@@ -213,7 +213,7 @@ def make_parts(config: TrainConfig, earlier: dict[str, Any] | None) -> Parts:
     if earlier is not None and config.precision is Precision.auto:
         config = replace(config, precision=Precision(earlier["facts"].get("precision")))
     device = find_device(config.device)
-    style = resize(read_image(style_picture(config.style.image)), short_side=config.style.size)
+    style = read_resized(style_picture(config.style.image), short_side=config.style.size)
     module = make_module(config, style).to(device)
     if device.type == "cpu":  # before the photos, since generated ones of such a size would take long
         bf16 = config.precision is Precision.bf16  # auto tries float32 first

@@ -123,6 +123,25 @@ class TestStylize:
         assert sorted(os.listdir("out")) == expected
         assert capsys.readouterr().out.splitlines() == [f"out/{name}" for name in expected]
 
+    def test_a_home_folder_is_found_where_the_shell_leaves_it(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("HOME", str(folder))
+        noise(folder / "photos/a.png")
+        noise(folder / "photos/~b.png")
+        monkeypatch.chdir(folder / "photos")
+        assert main(["stylize", "--model=~/runs/zigzag", "~/photos/*.png", "--output=~/out"]) == 0
+        assert main(["stylize", "--model=~/runs/zigzag", "~b.png", "-o", "~/out/b.png"]) == 0
+        assert sorted(os.listdir(folder / "out")) == ["a_zigzag.png", "b.png", "~b_zigzag.png"]
+        capsys.readouterr()
+        assert main(["check", "~/photos"]) == 0
+        assert capsys.readouterr().err.endswith("2 photos, all can be read\n")
+        (folder / "styles/style").mkdir(parents=True)
+        (folder / "styles/style/mine.yaml").write_text("nmae: mine")
+        assert main(["train", "--config-dir=~/styles", "style=mine", "style.name=mine", "style.image=~/a.png"]) == 2
+        expected = "error: there is no option 'style.nmae': did you mean 'style.name'? see --help\n"
+        assert capsys.readouterr().err == expected
+
     def test_a_former_output_is_replaced(self, folder: Path) -> None:
         noise(folder / "a.png")
         assert stylize("a.png") == 0

@@ -57,7 +57,7 @@ def _run(words: Sequence[str]) -> int:
     known = ["train", *COMMANDS]
     if not words:
         raise ValueError(f"expected a command ({', '.join(known)}), got none: see impasto --help")
-    command, *rest = words
+    command, *rest = map(_expand_home, words)
     if command == "train" and "--version" in rest:  # Hydra would answer with its own
         command = "--version"
     if command == "train":
@@ -72,8 +72,14 @@ def _run(words: Sequence[str]) -> int:
         )
     module = COMMANDS[command]
     _check_options(rest, [*(name for name in module.OPTIONS if name.startswith("--")), "--help"])
-    status: int = module.run(_parser().parse_args(words))
+    status: int = module.run(_parser().parse_args([command, *rest]))
     return status
+
+
+def _expand_home(word: str) -> str:
+    """Return a word with the home folder for a ``~`` at its start, or behind ``--option=``, where shells leave it."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return option + equals + os.path.expanduser(value)
 
 
 class _Parser(argparse.ArgumentParser):

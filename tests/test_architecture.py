@@ -64,7 +64,7 @@ MAY_SEE = {
     "painting.arithmetic": {"transformer"},
     "painting.tiles": {"files", "transformer", "painting.arithmetic"},
     "painting.stylizer": HALL | {f"painting.{room}" for room in ("arithmetic", "painter", "pictures", "tiles")},
-    "painting.outputs": {"images", "painting.painter"},
+    "painting.outputs": {"files", "images", "painting.painter"},
     "painting.smoothing": {"painting.pictures"},
     "painting.animations": {
         "files",

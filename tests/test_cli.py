@@ -427,6 +427,17 @@ class TestBadInput:
         assert error(capsys) == expected
         assert Path("a.png").read_bytes() == before
 
+    @pytest.mark.parametrize("output", ["text/x.png", "text/painted/"])
+    def test_a_folder_that_cannot_be_written_is_told_before_anything_is_painted(
+        self, folder: Path, output: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("text").write_text("no folder")
+        Path("a.png").touch()  # not even read
+        assert stylize("a.png", "-o", output) == 2
+        place = str(Path(output if output.endswith("/") else "text"))
+        expected = f"error: expected a folder that can be written, got 'Not a directory' for {place!r}: choose another"
+        assert error(capsys) == expected
+
     def test_an_output_that_is_no_file_of_a_known_kind(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         noise(folder / "a.png")
         assert stylize("a.png", "-o", "my.folder") == 2

@@ -443,6 +443,13 @@ class TestBadInput:
         self.expect(train, capsys, "run_dir=mine", error=error)
         assert Path("mine/thesis.txt").read_text() == "all there is"
 
+    def test_a_run_folder_that_cannot_be_written_is_told_before_the_photos_are_read(
+        self, train: Train, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("text").write_text("no folder")
+        error = "expected a folder that can be written, got 'Not a directory' for 'text/run': choose another"
+        self.expect(train, capsys, "run_dir=text/run", "data=folder", "data.root=none", error=error)
+
     def test_an_empty_folder_of_photos(self, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
         Path("photos").mkdir()
         error = "expected photos in 'photos', found no image file: name another folder"

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -48,6 +49,20 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Raise ValueError unless files can be written into the folder ``path``, which need not exist; leaves nothing."""
+    nearest = next((each for each in (path, *path.parents) if os.path.exists(each)), path)
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise
+        raise ValueError(
+            f"expected a folder that can be written, got {error.strerror!r} for {str(path)!r}: choose another"
+        ) from error
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -134,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
     from impasto.commands.record import Record
     from impasto.images import read_image
     from impasto.learning.optimization import paint
-    from impasto.painting.outputs import plan_jobs
+    from impasto.painting.outputs import check_places, plan_jobs
 
     name = f"{'_'.join(Path(style).stem for style in arguments.style)}_optimized"
     jobs = plan_jobs([arguments.photo], output=arguments.output, style_name=name)
@@ -148,6 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
     for read in (*arguments.style, *(arguments.mask or ())):
         if os.path.realpath(read) == os.path.realpath(jobs[0].target):
             raise ValueError(f"expected an output other than a style or mask, got {read!r}: choose another name")
+    check_places(jobs)
     photo, scales, options = read_image(jobs[0].source), read_scales(arguments), read_options(arguments)
     steps = paint(
         load_judge(arguments, pooling=arguments.pooling),

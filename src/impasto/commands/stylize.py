@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Paint the photos, print where the results are, and return the exit status."""
     from impasto.images import limit_pixels
     from impasto.painting.batch import paint_all, paint_clips
-    from impasto.painting.outputs import ClipOptions, plan_jobs
+    from impasto.painting.outputs import ClipOptions, check_places, plan_jobs
     from impasto.painting.painter import Look
 
     if bool(arguments.photos) == (arguments.camera is not None):
@@ -120,6 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _show(arguments, painter, look)
     planned = plan_jobs(arguments.photos, output=arguments.output, style_name=painter.name)
     jobs = _without_done(planned) if arguments.resume else planned
+    check_places(jobs)
     options = ClipOptions(arguments.quality, arguments.strip, arguments.resume, arguments.smooth)
     pictures = [job for job in jobs if not job.is_clip]
     clips = [job for job in jobs if job.is_clip]

@@ -10,7 +10,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from impasto.files import hold, remove_leftovers, written_whole
+from impasto.files import check_place, hold, remove_leftovers, written_whole
 from impasto.learning.module import Faults, StyleModule
 from impasto.learning.snapshot import Snapshot
 from impasto.photo_folder import CONFIG
@@ -47,6 +47,13 @@ def locked(run_dir: Path) -> AbstractContextManager[None]:
             "wait for its end or stop it, or choose another folder with run_dir=DIR"
         ),
     )
+
+
+def check_run_dir(run_dir: Path) -> None:
+    """Raise ValueError where new_run_dir would not do, as far as that is seen without writing."""
+    if run_dir.exists():
+        _check_ours(run_dir)
+    check_place(run_dir)
 
 
 @contextmanager

@@ -48,7 +48,16 @@ from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
 from impasto.learning.photos import PhotoDataModule
 from impasto.learning.provenance import gather_facts, make_metadata
-from impasto.learning.run_folder import CHECKPOINT, Facts, SaveState, check_fits, check_same, earlier_run, new_run_dir
+from impasto.learning.run_folder import (
+    CHECKPOINT,
+    Facts,
+    SaveState,
+    check_fits,
+    check_run_dir,
+    check_same,
+    earlier_run,
+    new_run_dir,
+)
 from impasto.learning.snapshot import count_steps_from
 from impasto.learning.stopping import Stopped, Stops, fit
 from impasto.memory import is_out_of_memory
@@ -175,6 +184,8 @@ def train(config: TrainConfig) -> TrainingResult:
     seed_everything(config.seed, workers=True, verbose=False)
     run_dir = to_path(config.run_dir)
     with ExitStack() as held:
+        if not config.resume:
+            check_run_dir(run_dir)  # before the preparation, which takes its time
         earlier = held.enter_context(earlier_run(run_dir)) if config.resume else None
         parts = make_parts(config, earlier)
         plan = describe_plan(parts, seconds=expect_seconds(parts) + time.perf_counter() - began)

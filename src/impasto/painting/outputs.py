@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count, takewhile
 from pathlib import Path
 
+from impasto.files import check_place
 from impasto.images import (
     ANIMATED_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -71,10 +72,21 @@ def plan_jobs(inputs: Sequence[str], *, output: str | None, style_name: str) -> 
 
 
 def find_folder(output: str | None) -> Path:
-    """Return the folder for pictures that are named elsewhere; raises ValueError where the output is a file."""
+    """Return the folder for pictures that are named elsewhere.
+
+    Raises:
+        ValueError: the output is a file, or a folder that cannot be written.
+    """
     if output is not None and not _is_folder(output):
         raise ValueError(f"expected a folder as output, got the file {output!r}: {_SLASH}")
+    check_place(_folder_of(output))
     return _folder_of(output)
+
+
+def check_places(jobs: Sequence[Job]) -> None:
+    """Raise ValueError where a result's folder cannot be written: known before the painting, not after it."""
+    for folder in {job.target.parent for job in jobs}:
+        check_place(folder)
 
 
 def partial_path(target: Path) -> Path:

@@ -1,6 +1,8 @@
 """A run that was stopped and gone on with ends as the run that never was, to the last bit."""
 
 import re
+import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import torch
 from PIL import Image
 
 from impasto.cli import main
+from impasto.learning.callbacks import Throughput
 from impasto.style_file import load_style
 from tests.curves import curves
 
@@ -340,6 +343,21 @@ class TestTimeLimit:
         assert train("never", f"{name}={duration}") == 2
         expected = f"error: expected {name} such as 90s, 15min or 2h, got {duration!r}\n"
         assert capsys.readouterr().err == expected
+
+
+def test_a_run_that_is_stopped_before_its_first_step_leaves_the_earlier_one_where_it_was(
+    train: Train, whole: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole, "again")
+    before = sorted(Path("again").iterdir())
+    monkeypatch.setattr(Throughput, "on_train_start", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert train("again") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "stopped before the end of the first step (SIGINT): there is nothing to go on from; "
+        "the run that was at again is there again"
+    )
+    assert sorted(Path("again").iterdir()) == before
+    assert not Path("again-1").exists()
 
 
 def test_a_sweep_names_the_command_for_each_training(train: Train, capsys: pytest.CaptureFixture[str]) -> None:

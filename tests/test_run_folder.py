@@ -117,6 +117,24 @@ class TestNewRunDir:
         run = tmp_path / "run"
         assert capsys.readouterr().out == "".join(f"the run that was at {run} is now {run}-{i}\n" for i in (1, 2))
 
+    def interrupted(self, run: Path, *, saved: bool) -> None:
+        with new_run_dir(run):
+            (run / "config.yaml").write_text("seed: 2\nsave_every: 1min\n")
+            if saved:
+                (run / "last.ckpt").touch()
+            raise KeyboardInterrupt
+
+    @pytest.mark.parametrize(("saved", "expected"), [(False, {"run": "1"}), (True, {"run": "2", "run-1": "1"})])
+    def test_a_run_that_ends_before_it_saves_gives_the_earlier_one_its_place_back(
+        self, tmp_path: Path, *, saved: bool, expected: dict[str, str]
+    ) -> None:
+        run = new(tmp_path / "run")
+        (run / "config.yaml").write_text("seed: 1\nsave_every: 1min\n")
+        with pytest.raises(KeyboardInterrupt) as stop:
+            self.interrupted(run, saved=saved)
+        assert {path.name: (path / "config.yaml").read_text()[6] for path in tmp_path.iterdir()} == expected
+        assert getattr(stop.value, "__notes__", []) == ([] if saved else [f"the run that was at {run} is there again"])
+
     def test_the_current_folder_is_not_renamed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run = new(tmp_path / "run")
         (run / "config.yaml").write_text("seed: 0\nsave_every: 1min\n")

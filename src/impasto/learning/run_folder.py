@@ -1,6 +1,7 @@
 """A run's folder: who may write into it, what an earlier run left there, and the state that is saved in it."""
 
 import itertools
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -60,16 +61,26 @@ def check_run_dir(run_dir: Path) -> None:
 def new_run_dir(run_dir: Path) -> Iterator[None]:
     """Hold an empty run folder; the run that was there before is kept under the next free number.
 
+    Where the new one ends in an error before it has saved a state, the run before gets its place back.
+
     Raises:
         ValueError: another training is in it, or something else than a run of impasto.
     """
-    if run_dir.exists():
-        _check_ours(run_dir)
+    moved: list[Path] = []
+    try:
+        if run_dir.exists():
+            _check_ours(run_dir)
+            with locked(run_dir):
+                _move_away(run_dir, moved)
+        run_dir.mkdir(parents=True, exist_ok=True)
         with locked(run_dir):
-            _move_away(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with locked(run_dir):
-        yield
+            yield
+    except BaseException as error:
+        if moved and moved[0].exists() and not (run_dir / CHECKPOINT).exists():
+            shutil.rmtree(run_dir, ignore_errors=True)
+            moved[0].rename(run_dir)
+            error.add_note(f"the run that was at {run_dir} is there again")
+        raise
 
 
 def _check_ours(run_dir: Path) -> None:
@@ -83,7 +94,8 @@ def _check_ours(run_dir: Path) -> None:
         )
 
 
-def _move_away(run_dir: Path) -> None:
+def _move_away(run_dir: Path, moved: list[Path]) -> None:
+    """Rename a run, if there is one; where to is noted in ``moved`` first, for a Ctrl-C may come at any moment."""
     remove_leftovers(run_dir)
     if {path.name for path in run_dir.iterdir()} == {_LOCK}:
         return
@@ -94,6 +106,7 @@ def _move_away(run_dir: Path) -> None:
         )
     names = (run_dir.with_name(f"{run_dir.name}-{number}") for number in itertools.count(1))
     kept = next(path for path in names if not path.exists())
+    moved.append(kept)
     run_dir.rename(kept)
     (kept / _LOCK).unlink()
     print(f"the run that was at {run_dir} is now {kept}")
@@ -184,7 +197,7 @@ class SaveState(Callback):
 
     What is saved is the state between two steps, when all that belongs to a step is logged and the next one has not
     begun: from there a resumed run does what this one would have done. ``facts`` are saved along; ``also`` is called
-    after the checkpoint was written.
+    after the checkpoint was written. ``saved_step`` is the step of the state on disk.
     """
 
     def __init__(
@@ -193,12 +206,12 @@ class SaveState(Callback):
         self.path, self.every, self.facts, self.also = path, every, dict(facts), also
         self._snapshot = Snapshot()
         self._saved_at = time.monotonic()
-        self._saved_step: int | None = None
+        self.saved_step: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note where a resumed run begins: its state is on disk, and now all that is written after that too."""
-        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
-        if self._saved_step > 0:
+        self.saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        if self.saved_step > 0:
             self.also()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
@@ -225,11 +238,11 @@ class SaveState(Callback):
         checkpoint["facts"] = self.facts
 
     def _save(self, trainer: Trainer) -> None:
-        if self._saved_step is not None and trainer.global_step > self._saved_step:
+        if self.saved_step is not None and trainer.global_step > self.saved_step:
             for logger in trainer.loggers:
                 logger.save()  # the curves up to here come first: after a kill there is no gap in them
             with written_whole(self.path) as temporary:
                 trainer.save_checkpoint(temporary)
             self.also()
-            self._saved_step = trainer.global_step
+            self.saved_step = trainer.global_step
         self._saved_at = time.monotonic()

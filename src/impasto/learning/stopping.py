@@ -18,11 +18,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
-    """The training ended early; its state is on disk. ``status`` is the exit status to end with."""
+    """The training ended early; ``status`` is the exit status to end with, ``steps`` those of the state on disk."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.steps = status, 0
 
 
 class Stops(Callback):

@@ -131,7 +131,7 @@ def describe_lack(config: TrainConfig) -> str:
 def _note_what_is_kept(config: TrainConfig, error: BaseException) -> None:
     """Say in a note where a training goes on whose disk or memory was full, if it has saved anything."""
     checkpoint = to_path(config.run_dir) / CHECKPOINT
-    if checkpoint.is_file():
+    if checkpoint.is_file() and not hasattr(error, "__notes__"):  # which say that the run there is an earlier one
         error.add_note(f"with resume=true it goes on after step {load_style(checkpoint).metadata['steps']}")
 
 
@@ -153,13 +153,12 @@ def describe_result(result: TrainingResult, paint: Sequence[str]) -> str:
 
 def describe_stop(config: TrainConfig, stopped: Stopped, *, go_on: str, paint: Sequence[str]) -> str:
     """Return why a training stopped, what it has left, and the next command to type."""
-    run_dir = to_path(config.run_dir)
-    if not (run_dir / CHECKPOINT).is_file():
-        return f"\nstopped before the end of the first step ({stopped}): there is nothing to go on from"
-    steps = load_style(run_dir / CHECKPOINT).metadata["steps"]
+    if stopped.steps == 0:
+        nothing = f"stopped before the end of the first step ({stopped}): there is nothing to go on from"
+        return "\n" + "; ".join([nothing, *getattr(stopped, "__notes__", [])])
     return (
-        f"\nstopped after step {steps} of {config.budget.steps} ({stopped})\n"
-        f"to paint with what was learned so far: {_command_to_paint(run_dir, paint)}\n"
+        f"\nstopped after step {stopped.steps} of {config.budget.steps} ({stopped})\n"
+        f"to paint with what was learned so far: {_command_to_paint(to_path(config.run_dir), paint)}\n"
         f"to go on: {go_on}"
     )
 
@@ -531,9 +530,13 @@ def learn(parts: Parts, *, began: float) -> None:
     limit = to_seconds("max_time", config.max_time) if config.max_time is not None else math.inf
     stops = Stops(deadline=began + limit)
     guard = GuardNumbers(good=parts.good, name_photos=parts.photos.names_in_step)
-    trainer = make_trainer(parts, [save_state(parts), stops, guard, parts.previews])
+    saves = save_state(parts)
+    trainer = make_trainer(parts, [saves, stops, guard, parts.previews])
     try:
         fit(trainer, module, datamodule=parts.photos, stops=stops)
+    except Stopped as stopped:
+        stopped.steps = saves.saved_step or module.steps_before
+        raise
     except (MemoryError, RuntimeError) as error:
         print(file=sys.stderr)  # the progress bar has not ended its line
         _note_what_is_kept(config, error)

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from impasto.cli import main
+from impasto.learning import training
 from impasto.learning.callbacks import Throughput
 from impasto.style_file import load_style
 from tests.curves import curves
@@ -343,6 +344,22 @@ class TestTimeLimit:
         assert train("never", f"{name}={duration}") == 2
         expected = f"error: expected {name} such as 90s, 15min or 2h, got {duration!r}\n"
         assert capsys.readouterr().err == expected
+
+
+def test_a_second_ctrl_c_does_not_keep_the_next_command_from_being_said(
+    train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe = training.describe_stop
+
+    def describe_to_an_impatient_user(*arguments: Any, **named: Any) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return describe(*arguments, **named)
+
+    monkeypatch.setattr(training, "describe_stop", describe_to_an_impatient_user)
+    listener = signal.getsignal(signal.SIGINT)
+    assert train("twice", ONE_STEP) == 0
+    assert capsys.readouterr().err.splitlines()[-1].startswith("to go on: ")
+    assert signal.getsignal(signal.SIGINT) is listener
 
 
 def test_a_run_that_is_stopped_before_its_first_step_leaves_the_earlier_one_where_it_was(

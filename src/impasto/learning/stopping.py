@@ -5,6 +5,8 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -63,6 +65,25 @@ class Stops(Callback):
             raise Stopped(signal.Signals(self._signal).name, status=128 + self._signal)
         if time.perf_counter() >= self.deadline and self._first_step < trainer.global_step < trainer.max_steps:
             raise Stopped("max_time is over", status=0)
+
+
+def ignore_signals() -> None:
+    """Let what was stopped come to its end undisturbed: whoever is impatient presses Ctrl-C once more."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def signals_given_back() -> Iterator[None]:
+    """Whoever listens to signals before listens to them again afterwards."""
+    listeners = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, listener in listeners.items():
+                signal.signal(number, listener)
 
 
 def fit(trainer: Trainer, *arguments: Any, stops: Stops, **named: Any) -> None:

@@ -59,7 +59,7 @@ from impasto.learning.run_folder import (
     new_run_dir,
 )
 from impasto.learning.snapshot import count_steps_from
-from impasto.learning.stopping import Stopped, Stops, fit
+from impasto.learning.stopping import Stopped, Stops, fit, ignore_signals, signals_given_back
 from impasto.memory import is_out_of_memory
 from impasto.photo_folder import CONFIG, CONTACT_SHEET, counted, write_list
 from impasto.style_file import SHIPPED, load_style, save_style
@@ -89,6 +89,7 @@ class TrainingResult:
     skipped: int
 
 
+@signals_given_back()
 def run(config: TrainConfig, *, go_on: str, paint: Sequence[str]) -> int:
     """Train a style, print where it is and what to do with it, and return the exit status.
 
@@ -173,7 +174,8 @@ def train(config: TrainConfig) -> TrainingResult:
     Raises:
         ValueError, FileNotFoundError: a picture, folder or weights file that cannot be used, nothing to resume, or
             another training in the run folder; nothing is written then but decoded photos, into ``data.cache``.
-        Stopped: a signal, the time limit or an error in the midst of it, after the state was saved.
+        Stopped: a signal, the time limit or an error in the midst of it, after the state was saved; signals are ignored
+            from then on.
         MemoryError, RuntimeError: the memory did not suffice; in the midst of it, after the state was saved.
     """
     began = time.perf_counter()
@@ -535,6 +537,7 @@ def learn(parts: Parts, *, began: float) -> None:
     try:
         fit(trainer, module, datamodule=parts.photos, stops=stops)
     except Stopped as stopped:
+        ignore_signals()
         stopped.steps = saves.saved_step or module.steps_before
         raise
     except (MemoryError, RuntimeError) as error:

@@ -2,7 +2,7 @@
 
 import sys
 
-from impasto.cli import main
+from impasto.__main__ import start
 
 if __name__ == "__main__":
-    raise SystemExit(main(["train", *sys.argv[1:]]))
+    start(["train", *sys.argv[1:]])

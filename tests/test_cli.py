@@ -499,6 +499,17 @@ class TestLight:
         assert imported_by(code, cwd=tmp_path) <= {"hydra", "omegaconf"}
 
 
+INTERRUPT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "impasto.commands":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
+"""A module that Python imports when it starts: Ctrl-C comes while the command is imported."""
+
+
 class TestEntryPoints:
     @pytest.mark.parametrize(
         "words", [["-m", "impasto", "stylize"], [str(ROOT / "stylize.py")]], ids=["module", "script"]
@@ -514,6 +525,14 @@ class TestEntryPoints:
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == "error: expected budget.steps of 1 or more, got 0\n"
         assert os.listdir(tmp_path) == []
+
+    @pytest.mark.parametrize("words", [["-m", "impasto"], [str(ROOT / "train.py")], [str(ROOT / "stylize.py")]])
+    def test_ctrl_c_at_the_start_ends_without_a_word(self, tmp_path: Path, words: list[str]) -> None:
+        (tmp_path / "sitecustomize.py").write_text(INTERRUPT)
+        path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        env = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
     def test_the_exit_status_reaches_the_shell(self, tmp_path: Path) -> None:
         done = run(sys.executable, str(ROOT / "stylize.py"), "--model", "none", "a.png", cwd=tmp_path)

@@ -15,21 +15,24 @@ To paint from a program, with a Pillow image, an array or a tensor::
     result = paint(image)
 """
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from impasto.painting.stylizer import Stylizer
 
-__version__ = version("impasto")
+    __version__: str
 
 
 def __getattr__(name: str) -> object:
-    """Return Stylizer: imported when it is asked for, since torch takes its time."""
+    """Return Stylizer or the version: imported when they are asked for, since torch takes its time."""
     if name == "Stylizer":
         from impasto.painting.stylizer import Stylizer
 
         return Stylizer
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("impasto")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

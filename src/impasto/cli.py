@@ -35,7 +35,7 @@ _PACKAGES = {
 """What pip installs, for packages that not everybody has."""
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these words, or those of the command line, and return its exit status."""
     words = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -1,6 +1,7 @@
 """A run that was stopped and gone on with ends as the run that never was, to the last bit."""
 
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -375,6 +376,22 @@ def test_a_run_that_is_stopped_before_its_first_step_leaves_the_earlier_one_wher
     )
     assert sorted(Path("again").iterdir()) == before
     assert not Path("again-1").exists()
+
+
+def test_a_sweep_that_is_stopped_names_the_commands_of_the_others(
+    train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Throughput, "on_train_start", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert train("others ${budget.average} ${seed}", "--multirun", "budget.average=0.5,0.6", "seed=1,2") == 130
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("not trained yet: ")]
+    assert [re.findall(r"budget\.average=\S+|seed=\S+|--multirun", line) for line in lines] == [
+        ["seed=1", "budget.average=0.6"],
+        ["seed=2", "budget.average=0.5"],
+        ["seed=2", "budget.average=0.6"],
+    ]
+    monkeypatch.undo()
+    assert main(["train", *shlex.split(lines[0])[5:], ONE_STEP]) == 0
+    assert Path("others 0.6 1/mine.safetensors").exists()
 
 
 def test_a_sweep_names_the_command_for_each_training(train: Train, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import hydra
 from hydra import compose, initialize_config_module
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -119,7 +122,7 @@ def _run_job(raw: DictConfig, errors: list[ValueError | TypeError | OSError], *,
         validate(config)
         from impasto.learning.training import run  # noqa: PLC0415 - heavy, and only now is the input known to be good
 
-        status = run(config, go_on=_command_to_go_on(words), paint=_begin("stylize"))
+        status = run(config, go_on=_command_to_go_on(words), paint=_begin("stylize"), left=_commands_left(words))
     except (ValueError, TypeError, OSError) as error:
         errors.append(error)
     else:
@@ -131,9 +134,25 @@ def _command_to_go_on(words: Sequence[str]) -> str:
     """Return the command that goes on with a training that was started with these words, or as one of a sweep."""
     job = HydraConfig.get()
     if job.mode is RunMode.MULTIRUN:
-        words = [*(word for word in words if not _is_option(word) and word not in _SWEEP), *job.overrides.task]
+        words = [*_flags(words), *job.overrides.task]
     words = [word for word in words if not re.match(r"\+*resume=", word)]
     return shlex.join([*_begin("train"), *words, "resume=true"])
+
+
+def _commands_left(words: Sequence[str]) -> list[str]:
+    """Return the commands of the trainings that come after this one in the sweep of these words; none without one."""
+    job = HydraConfig.get()
+    if job.mode is not RunMode.MULTIRUN:
+        return []
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    options = parser.parse_overrides([_quote(word) for word in words if _is_option(word)])
+    (jobs,) = BasicSweeper.split_arguments(options, max_batch_size=None)
+    return [shlex.join([*_begin("train"), *_flags(words), *each]) for each in jobs[job.job.num + 1 :]]
+
+
+def _flags(words: Sequence[str]) -> list[str]:
+    """Return the words that are no options, but for those that make a sweep."""
+    return [word for word in words if not _is_option(word) and word not in _SWEEP]
 
 
 def _begin(command: str) -> list[str]:

@@ -90,10 +90,11 @@ class TrainingResult:
 
 
 @signals_given_back()
-def run(config: TrainConfig, *, go_on: str, paint: Sequence[str]) -> int:
+def run(config: TrainConfig, *, go_on: str, paint: Sequence[str], left: Sequence[str] = ()) -> int:
     """Train a style, print where it is and what to do with it, and return the exit status.
 
-    ``go_on`` is what to type where the training was stopped, ``paint`` the first words of what paints.
+    ``go_on`` is what to type where the training was stopped, ``paint`` the first words of what paints, and ``left`` are
+    the commands of the trainings that would have come next.
 
     Raises:
         ValueError, OSError: as ``train`` does; also ValueError where the memory does not suffice.
@@ -102,7 +103,13 @@ def run(config: TrainConfig, *, go_on: str, paint: Sequence[str]) -> int:
         result = train(config)
     except Stopped as stopped:
         print(describe_stop(config, stopped, go_on=go_on, paint=paint), file=sys.stderr)
+        for command in left if stopped.status != 0 else ():
+            print(f"not trained yet: {command}", file=sys.stderr)
         return stopped.status
+    except KeyboardInterrupt as stop:  # in the preparation
+        for command in left:
+            stop.add_note(f"not trained yet: {command}")
+        raise
     except OSError as error:
         if error.errno in NO_SPACE:
             print(file=sys.stderr)  # the progress bar has not ended its line

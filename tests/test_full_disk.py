@@ -232,6 +232,7 @@ def test_the_frames_of_a_clip_stay_that_had_room(disk: Disk, tmp_path: Path, sty
     (disk.seen / "out.mp4").write_bytes(b"earlier")
     (disk.seen / "filler").write_bytes(bytes(100_000))
     paint = ["stylize", "--model", str(style_path), "c.mp4", "--output", "disk/out.mp4", "--device", "cpu"]
+    paint += ["--quality", "80"]
     ((status, said),) = in_one_process(disk, [paint])
     assert status == 2
     done = re.search(

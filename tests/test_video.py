@@ -24,7 +24,7 @@ from PIL import Image
 
 from impasto import files
 from impasto.painting.batch import paint_clips
-from impasto.painting.clips import _Clock
+from impasto.painting.clips import ClipWriter, _Clock
 from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.painter import Look
 from impasto.painting.stylizer import Stylizer
@@ -212,6 +212,18 @@ class TestKept:
             heard = np.concatenate([frame.to_ndarray().ravel() for frame in clip.decode(audio=0)])
             assert clip.streams.audio[0].layout.nb_channels == 1 + (layout == "stereo")
         assert sorted(set(heard.tolist())) == [0, 1000, 2000]
+
+    @pytest.mark.parametrize("name", ["b.mp4", "b.mov", "b.mkv"])
+    @pytest.mark.usefixtures("folder")
+    def test_sound_of_a_camcorder(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(Path("a.m2ts"), Clip(times=range(0, 30 * 512, 512), has_sound=True))
+        assert stylize("a.m2ts", "--output", name) == 0
+        before, after = packets(Path("a.m2ts"), "audio"), packets(Path(name), "audio")
+        assert [data for data, _ in after] == [data[7:] for data, _ in before]  # without the header of each
+        assert [float(time) for _, time in after] == pytest.approx([float(time) for _, time in before], abs=0.001)
+        with av.open(name) as clip:
+            assert sum(frame.samples for frame in clip.decode(audio=0)) == 1024 * len(before)
+        assert capsys.readouterr().err == ""
 
     @pytest.mark.usefixtures("folder")
     def test_a_camera_may_note_something_in_every_frame(self) -> None:
@@ -818,6 +830,29 @@ class TestDamaged:
             "make it smaller, or choose another ending\n"
         )
         assert os.listdir("b") == []
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_packet_that_the_writer_refuses_ends_that_clip_alone(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_clip(Path("a.mp4"))
+        write_clip(Path("b.mp4"))
+        refusals = iter([av.error.PermissionError(errno.EPERM, "Operation not permitted", "file:a.mp4")])
+        write = ClipWriter.write
+
+        def refuse(*arguments: Any) -> None:
+            for refusal in refusals:
+                raise refusal
+            write(*arguments)
+
+        monkeypatch.setattr(ClipWriter, "write", refuse)
+        assert stylize("a.mp4", "b.mp4") == 1
+        printed = capsys.readouterr()
+        assert printed.out == "painted/b_zigzag.mp4\n"
+        assert printed.err.startswith(
+            "error: expected a clip that FFmpeg can write, got 'Operation not permitted' for "
+            "'painted/a_zigzag.mp4': make it smaller, or choose another ending"
+        )
 
     @pytest.mark.usefixtures("folder")
     def test_frames_larger_than_the_limit(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -272,6 +272,7 @@ class ClipWriter:
         self.strip = strip
         self.stream.metadata.update({**self._kept(source.stream.metadata), "handler_name": mark})
         self.copies: dict[int, Stream] = {}
+        self.unpacking: dict[int, BitStreamFilterContext] = {}
         for stream in source.container.streams:
             # MP4 has chapters in a track of its own, which FFmpeg reads as such and discards.
             if stream is not source.stream and stream.discard != Discard.all:
@@ -296,13 +297,15 @@ class ClipWriter:
 
     def copy(self, packet: "av.Packet[Any]") -> None:
         """Add a packet of sound or subtitles, if its stream is taken."""
-        stream = self.copies.get(packet.stream.index)
-        if stream is None:
+        number = packet.stream.index
+        if number not in self.copies:
             return
-        packet.stream = stream
         try:
-            self._mux([packet])
-        except av.ArgumentError:  # out of order
+            copied = self.unpacking[number].filter(packet) if number in self.unpacking else [packet]
+            for each in copied:
+                each.stream = self.copies[number]
+            self._mux(copied)
+        except (av.ArgumentError, av.InvalidDataError):  # out of order, or without a header that can be read
             self.broken += 1
 
     def close(self) -> None:
@@ -362,6 +365,9 @@ class ClipWriter:
                 stream.metadata.update(self._kept(template.metadata))
                 stream.disposition = template.disposition
                 self.copies[template.index] = stream
+                if stream.codec_context.name == "aac":
+                    # In camcorders' and broadcast clips each packet has a header of its own, which MP4 does not take.
+                    self.unpacking[template.index] = BitStreamFilterContext("aac_adtstoasc", template)
                 _name_layout(stream.codec_context)
                 return
         context = template.codec_context

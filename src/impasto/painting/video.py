@@ -4,6 +4,7 @@ While a frame is painted, the next are decoded and those before are encoded. Wha
 and continued.
 """
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -80,7 +81,9 @@ def _explain(error: BaseException, target: Path) -> BaseException:
     """Return the error, or what FFmpeg said in words, which it says of anything but the disk."""
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return OSError(error.errno, error.strerror, str(target))  # FFmpeg does not say where
-    if not isinstance(error, av.FFmpegError) or isinstance(error, OSError):
+    # Of a packet that it does not take FFmpeg says EPERM; a folder that may not be written is EACCES.
+    is_of_disk = isinstance(error, OSError) and error.errno != errno.EPERM
+    if not isinstance(error, av.FFmpegError) or is_of_disk:
         return error
     return ClipError(
         f"expected a clip that FFmpeg can write, got {error.strerror!r} for {str(target)!r}: make it smaller, "

@@ -26,6 +26,8 @@ class Clip:
     colorspace: int = 2
     color_range: int = 0
     has_sound: bool = False
+    sound_codec: str = "aac"
+    sound_rate: int = RATE
     subtitles: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     rotation: int = 0
@@ -59,7 +61,7 @@ def write_clip(path: Path, clip: Clip | None = None) -> Path:
         video.codec_context.sample_aspect_ratio = clip.sample_aspect_ratio
         if clip.rotation:
             video.set_display_rotation(clip.rotation)
-        sound: Any = out.add_stream("aac", RATE) if clip.has_sound else None
+        sound: Any = out.add_stream(clip.sound_codec, clip.sound_rate) if clip.has_sound else None
         titles: Any = out.add_stream(clip.subtitles) if clip.subtitles else None
         for stream in out.streams:
             stream.metadata.update(clip.stream_metadata)
@@ -69,7 +71,7 @@ def write_clip(path: Path, clip: Clip | None = None) -> Path:
         for number, time in enumerate(clip.times):
             out.mux(video.encode(_frame(clip, number, time)))
             if sound is not None:
-                out.mux(sound.encode(_sound(number)))
+                out.mux(sound.encode(_sound(number, clip.sound_rate)))
         out.mux(video.encode(None))
         if sound is not None:
             out.mux(sound.encode(None))
@@ -92,10 +94,10 @@ def _frame(clip: Clip, number: int, time: int) -> av.VideoFrame:
     return frame
 
 
-def _sound(number: int) -> av.AudioFrame:
-    wave = (8000 * np.sin(np.arange(RATE // 10) / 5)).astype(np.int16)[None]
+def _sound(number: int, rate: int) -> av.AudioFrame:
+    wave = (8000 * np.sin(np.arange(rate // 10) / 5)).astype(np.int16)[None]
     frame = av.AudioFrame.from_ndarray(wave, "s16", "mono")
-    frame.sample_rate, frame.pts = RATE, number * RATE // 10
+    frame.sample_rate, frame.pts = rate, number * rate // 10
     return frame
 
 

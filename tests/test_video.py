@@ -732,15 +732,16 @@ class TestTwoRuns:
         assert not lock.exists()
 
 
-def fill_with_nonsense(path: Path, numbers: Sequence[int]) -> None:
-    """Fill the video packets of these numbers with nonsense."""
+def fill_with_nonsense(path: Path, numbers: Sequence[int], *, kind: str = "video") -> None:
+    """Fill the packets of these numbers, of the stream of that kind, with nonsense."""
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as clip:
-        places = [(packet.pos, packet.size) for packet in clip.demux(video=0) if packet.size]
+        stream = clip.streams.best(kind)  # type: ignore[arg-type]
+        found = [(packet.pos or 0, bytes(packet)) for packet in clip.demux(stream) if packet.size]
     for number in numbers:
-        place, size = places[number]
-        assert place is not None
-        data[place : place + size] = b"\xff" * size
+        start, content = found[number]
+        place = data.index(content, start)  # Matroska has a head before it
+        data[place : place + len(content)] = b"\xff" * len(content)
     path.write_bytes(data)
 
 
@@ -752,6 +753,17 @@ class TestDamaged:
         assert stylize("a.mp4", "--output", "b.mp4") == 0
         assert capsys.readouterr().err == "warning: passed over 2 broken packets of 'a.mp4'\n"
         assert times(Path("b.mp4")) == [Fraction(number, 10) for number in (0, 1, 2, 4, 6, 7)]
+
+    @pytest.mark.parametrize("codec", ["ac3", "eac3"])
+    @pytest.mark.usefixtures("folder")
+    def test_broken_packets_of_sound_are_passed_over(self, codec: str, capsys: pytest.CaptureFixture[str]) -> None:
+        clip = Clip(times=range(0, 20 * 512, 512), has_sound=True, sound_codec=codec, sound_rate=48_000)
+        before = [data for data, _ in packets(write_clip(Path("a.mkv"), clip), "audio")]
+        fill_with_nonsense(Path("a.mkv"), [20, 21, 30], kind="audio")
+        assert stylize("a.mkv", "--output", "b.mp4") == 0
+        assert capsys.readouterr().err == "warning: passed over 3 broken packets of 'a.mkv'\n"
+        assert times(Path("b.mp4")) == times(Path("a.mkv"))
+        assert [data for data, _ in packets(Path("b.mp4"), "audio")] == before[:20] + before[22:30] + before[31:]
 
     @pytest.mark.parametrize(("suffix", "ends"), [(".mp4", 1.2), (".mkv", 0.8)])
     @pytest.mark.usefixtures("folder")

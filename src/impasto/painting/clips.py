@@ -322,13 +322,16 @@ class ClipWriter:
     def _mux(self, packets: "list[av.Packet[Any]]") -> None:
         if self.failure is not None:  # given more after a full disk, FFmpeg's MP4 writer ends the whole program
             raise self.failure
-        try:
-            self.container.mux(packets)
-        except av.ArgumentError:
-            raise
-        except Exception as error:
-            self.failure = error
-            raise
+        for packet in packets:
+            try:
+                self.container.mux(packet)
+            except av.InvalidDataError:  # MP4 reads the head of some sound, perhaps of a packet given earlier
+                self.broken += 1
+            except av.ArgumentError:
+                raise
+            except Exception as error:
+                self.failure = error
+                raise
 
     def _add_video(self, source: ClipReader, *, quality: int, is_webm: bool) -> VideoStream:
         form = self.form

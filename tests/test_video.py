@@ -94,6 +94,19 @@ class TestKept:
             data for data, _ in packets(Path("a.mkv"), "audio")
         ]
 
+    @pytest.mark.parametrize("codec", ["flac", "libopus"])
+    @pytest.mark.usefixtures("folder")
+    def test_sound_that_mov_cannot_hold_though_mp4_can(self, codec: str, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(Path("a.mkv"), Clip(has_sound=True, sound_codec=codec))
+        assert stylize("a.mkv", "--output", "a.mov") == 0
+        kind = codec.removeprefix("lib")
+        assert capsys.readouterr().err == f"warning: 'a.mov' cannot hold, and leaves out: audio ({kind})\n"
+        assert stylize("a.mkv", "--output", "a.mp4") == 0
+        assert capsys.readouterr().err == ""
+        assert [data for data, _ in packets(Path("a.mp4"), "audio")] == [
+            data for data, _ in packets(Path("a.mkv"), "audio")
+        ]
+
     @pytest.mark.parametrize("size", [(33, 24), (32, 25), (33, 25), (17, 9)])
     @pytest.mark.usefixtures("folder")
     def test_odd_sizes(self, size: tuple[int, int]) -> None:

@@ -31,6 +31,7 @@ _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FUL
 # FFmpeg 8.1 gives other colours where it interpolates these by BILINEAR.
 _EXACT_DEEP = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # the usual one of so many channels
+_NOT_IN_MOV = {"flac", "opus", "truehd"}  # FFmpeg says so only once the first frame is painted
 _MATRICES = {  # FFmpeg's number in a file, to its name in the conversion
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
@@ -362,19 +363,21 @@ class ClipWriter:
         return stream
 
     def _add_copy(self, template: Stream) -> None:
-        if template.type in ("audio", "subtitle"):
+        context = template.codec_context
+        name = "" if context is None else context.name
+        is_refused = self.container.format.name == "mov" and name in _NOT_IN_MOV
+        if template.type in ("audio", "subtitle") and not is_refused:
             with suppress(ValueError):
                 stream = self.container.add_stream_from_template(template)
                 stream.metadata.update(self._kept(template.metadata))
                 stream.disposition = template.disposition
                 self.copies[template.index] = stream
-                if stream.codec_context.name == "aac":
+                if name == "aac":
                     # In camcorders' and broadcast clips each packet has a header of its own, which MP4 does not take.
                     self.unpacking[template.index] = BitStreamFilterContext("aac_adtstoasc", template)
                 _name_layout(stream.codec_context)
                 return
-        context = template.codec_context
-        self.left_out.append(f"{template.type} ({context.name})" if context is not None else template.type)
+        self.left_out.append(f"{template.type} ({name})" if name else template.type)
 
     def _kept(self, noted: dict[str, str]) -> dict[str, str]:
         """Return a stream's tags, with ``strip`` only the language."""

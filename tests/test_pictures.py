@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from impasto.images import ImageFileError, find_images
+from impasto.images import ImageFileError, find_images, read_image
 from impasto.painting.pictures import Picture, read_picture, write_picture
 from tests.test_images import LINEAR_RGB
 
@@ -25,6 +26,20 @@ def deep_file(path: Path, pixels: np.ndarray) -> Path:
     _, data = cv2.imencode(path.suffix, pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, order[pixels.shape[2]]))
     path.write_bytes(data.tobytes())
     return path
+
+
+def write_gray_of_12_bits(path: Path, values: np.ndarray, *, orientation: int) -> None:
+    """Write a TIFF of two values in three bytes, which no library here does."""
+    height, width = values.shape
+    first, second = values.astype(np.uint32).ravel().reshape(-1, 2).T
+    packed = first << 12 | second
+    data = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1).astype(np.uint8).tobytes()
+    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 273: 8, 274: orientation, 277: 1, 278: height}
+    tags[279] = len(data)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path.write_bytes(
+        b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+    )
 
 
 class TestSixteenBits:
@@ -47,6 +62,15 @@ class TestSixteenBits:
     def test_gray(self, tmp_path: Path, suffix: str) -> None:
         picture = read_picture(deep_file(tmp_path / f"a{suffix}", DEEP[..., 0].copy()))
         assert np.array_equal(picture.pixels, np.repeat(DEEP[..., :1], 3, axis=2))
+
+    @pytest.mark.parametrize("orientation", [1, 6])
+    def test_gray_of_12_bits_is_as_bright_as_of_16(self, tmp_path: Path, orientation: int) -> None:
+        values = DEEP[:8, :12, 0] >> 4
+        path = tmp_path / "a.tif"
+        write_gray_of_12_bits(path, values, orientation=orientation)
+        expected = np.rot90(values << 4, 0 if orientation == 1 else 3)
+        assert np.array_equal(read_picture(path).pixels, np.repeat(expected[..., None], 3, axis=2))
+        assert np.abs(read_image(path)[0, 0].numpy() - expected / 65535).max() < 0.51 / 255
 
     @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".bmp"])
     def test_a_format_of_8_bits_gets_8(self, tmp_path: Path, suffix: str) -> None:

@@ -314,6 +314,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
 def upright(image: Image.Image) -> Image.Image:
     """Return the image, itself turned as its EXIF says; of 32 bits for a value 8 are left."""
     ImageOps.exif_transpose(image, in_place=True)  # a copy of a large picture would take as much again
+    if getattr(image, "tag_v2", {}).get(TiffImagePlugin.BITSPERSAMPLE) == (12,):  # which Pillow leaves below 4096
+        image = image.point(lambda value: value * 16)
     return _to_eight_bits(image) if image.mode in {"I", "F"} else image
 
 

@@ -36,7 +36,7 @@ Pixels = NDArray[Any]
 
 _WITHOUT_ALPHA = {"BMP", "JPEG", "PPM"}
 _DEEP_FORMATS = {"PNG", "TIFF"}
-_DEEP_MODES = ("I;16", "LA;16", "RGB;16", "RGBA;16")
+_DEEP_MODES = ("I;12", "I;16", "LA;16", "RGB;16", "RGBA;16")
 _BAND_PIXELS = 2**24  # what is converted at a time
 _LONGEST_EXIF = 65_000  # a JPEG's; longer ones hold the maker's own thumbnails
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import re
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,27 @@ class TestAlpha:
         assert picture.pixels[0].tolist() == [[255, 255, 255], [255, 0, 0], [255, 0, 0]]
         assert picture.alpha is not None
         assert picture.alpha[0].tolist() == [0, 51, 255]
+
+    @pytest.mark.parametrize(("kind", "key"), [(0, (300,)), (2, (300, 300, 300))], ids=["gray", "colours"])
+    def test_a_colour_of_16_bits_that_is_transparent(self, tmp_path: Path, kind: int, key: tuple[int, ...]) -> None:
+        values = np.array([[0, 300, 301], [65535, 9, 44]], np.uint16)
+        rows = np.repeat(values[..., None], len(key), axis=2).astype(">u2")
+        head = struct.pack(">IIBBBBB", 3, 2, 16, kind, 0, 0, 0)
+        chunks = {b"IHDR": head, b"tRNS": struct.pack(f">{len(key)}H", *key)}
+        chunks |= {b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)), b"IEND": b""}
+        data = (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+            for name, data in chunks.items()
+        )
+        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(data))
+        picture = read_picture(tmp_path / "a.png")
+        assert picture.alpha is not None
+        assert picture.alpha.tolist() == [[65535, 0, 65535], [65535, 65535, 65535]]
+        assert picture.pixels[..., 1].tolist() == [[0, 65535, 301], [65535, 9, 44]]
+        write_picture(tmp_path / "b.png", picture)
+        again = read_picture(tmp_path / "b.png")
+        assert again.alpha is not None
+        assert np.array_equal(again.alpha, picture.alpha)
 
     @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])
     def test_it_is_attached(self, tmp_path: Path, suffix: str) -> None:

@@ -369,8 +369,10 @@ def _on_white(image: Image.Image, *, with_profile: bool) -> Image.Image:
 
 def find_alpha(image: Image.Image) -> Image.Image | None:
     """Return the alpha channel in mode L, or None for an image without transparency."""
-    if not image.has_transparency_data or image.mode.startswith("I"):
+    if not image.has_transparency_data:
         return None
+    if image.mode.startswith("I"):  # one gray of a PNG is transparent, which Pillow does not convert
+        return Image.fromarray(np.where(np.asarray(image) == image.info["transparency"], 0, 255).astype(np.uint8))
     return (image if image.mode == "LA" else image.convert("RGBA")).getchannel("A")
 
 

@@ -96,6 +96,7 @@ def from_pillow(image: Image.Image, *, deep: Pixels | None = None) -> Picture:
     if 0 in image.size:
         raise ValueError(f"expected an image of 1 px or more, got {image.width} x {image.height} px")
     dtype = np.uint8 if deep is None else np.uint16
+    full = np.iinfo(dtype).max
     pixels = np.empty((image.height, image.width, 3), dtype)
     alpha = np.empty((image.height, image.width), dtype) if find_alpha(image.crop((0, 0, 1, 1))) is not None else None
     rows = max(1, _BAND_PIXELS // image.width)
@@ -104,8 +105,11 @@ def from_pillow(image: Image.Image, *, deep: Pixels | None = None) -> Picture:
         piece = image.crop((0, band.start, image.width, band.stop))
         pixels[band] = np.asarray(to_rgb(piece)) if deep is None else _deep_colours(piece, deep[band])
         if alpha is not None:
-            alpha[band] = np.asarray(find_alpha(piece)) if deep is None else deep[band][..., 3]
-            pixels[band][alpha[band] == 0] = np.iinfo(dtype).max
+            if deep is None or deep.shape[2] == 3:  # OpenCV has none for gray
+                alpha[band] = np.asarray(find_alpha(piece)).astype(dtype) * (full // 255)
+            else:
+                alpha[band] = deep[band][..., 3]
+            pixels[band][alpha[band] == 0] = full
     return Picture(pixels, alpha)
 
 

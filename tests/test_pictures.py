@@ -128,6 +128,16 @@ class TestAlpha:
         assert picture.alpha is not None
         assert picture.alpha[0].tolist() == [0, 51, 255]
 
+    @pytest.mark.parametrize(("channels", "photometric"), [(1, "minisblack"), (3, "rgb")], ids=["gray", "colours"])
+    def test_colours_that_are_multiplied_by_it(self, tmp_path: Path, channels: int, photometric: Any) -> None:
+        pixels = np.full((9, 13, channels + 1), 50, np.uint8)
+        pixels[..., -1] = 128
+        tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=photometric, extrasamples=["assocalpha"])
+        picture = read_picture(tmp_path / "a.tif")
+        assert picture.alpha is not None
+        assert (picture.alpha == 128).all()
+        assert np.abs(picture.pixels.astype(int) - round(50 * 255 / 128)).max() <= 1
+
     @pytest.mark.parametrize(("kind", "key"), [(0, (300,)), (2, (300, 300, 300))], ids=["gray", "colours"])
     def test_a_colour_of_16_bits_that_is_transparent(self, tmp_path: Path, kind: int, key: tuple[int, ...]) -> None:
         values = np.array([[0, 300, 301], [65535, 9, 44]], np.uint16)

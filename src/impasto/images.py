@@ -316,6 +316,8 @@ def upright(image: Image.Image) -> Image.Image:
     ImageOps.exif_transpose(image, in_place=True)  # a copy of a large picture would take as much again
     if getattr(image, "tag_v2", {}).get(TiffImagePlugin.BITSPERSAMPLE) == (12,):  # which Pillow leaves below 4096
         image = image.point(lambda value: value * 16)
+    if image.mode == "La":  # gray multiplied by its alpha, which Pillow converts to LA alone
+        image = image.convert("LA")
     return _to_eight_bits(image) if image.mode in {"I", "F"} else image
 
 

@@ -351,14 +351,22 @@ class TestWrite:
             write_image(path, torch.rand(1, 3, 8, 8))
 
     @pytest.mark.parametrize(
-        ("suffix", "name", "width"), [(".webp", "WEBP", 16384), (".avif", "AVIF", 70000), (".tga", "TGA", 70000)]
+        ("suffix", "name", "width"),
+        [(".webp", "WEBP", 16384), (".avif", "AVIF", 70000), (".tga", "TGA", 70000), (".jpg", "JPEG", 65501)],
     )
-    def test_an_image_the_format_cannot_hold(self, tmp_path: Path, suffix: str, name: str, width: int) -> None:
+    def test_an_image_the_format_cannot_hold(
+        self, tmp_path: Path, suffix: str, name: str, width: int, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         path = tmp_path / f"a{suffix}"
         message = f"expected an image that {name} can hold, got {width} x 1 px for {str(path)!r}: write a .png instead"
         with pytest.raises(ImageFileError, match=f"^{re.escape(message)}$"):
             write_image(path, torch.rand(1, 3, 1, width))
         assert os.listdir(tmp_path) == []
+        assert capfd.readouterr() == ("", "")
+
+    def test_the_longest_jpeg(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "a.jpg", torch.zeros(1, 3, 1, 65_500))
+        assert read_image(tmp_path / "a.jpg").shape == (1, 3, 1, 65_500)
 
     def test_a_full_disk_leaves_the_earlier_picture(self, tmp_path: Path) -> None:
         path = tmp_path / "a.png"

@@ -35,6 +35,7 @@ _WRITTEN = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tga", ".
 # Other names, or too few colours for paint, or no encoder everywhere.
 _ONLY_READ = {".apng", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".pbm", ".pgm", ".pnm"}
 _HEIC = {".heic", ".heif"} - _KNOWN.keys()
+_LONGEST_JPEG_SIDE = 65_500  # px
 _WITH_QUALITY = {"AVIF", "JPEG", "WEBP"}
 # Colour space of a profile and mode of an image, to the mode in which the profile is applied.
 _PROFILED = {("CMYK", "CMYK"): "CMYK", ("GRAY", "L"): "L", ("RGB", "L"): "RGB", ("RGB", "RGB"): "RGB"}
@@ -143,6 +144,8 @@ def encode(path: Path, picture: Image.Image, *, quality: int, **options: object)
     if file_format in _WITH_QUALITY:
         options["quality"] = quality
     if file_format == "JPEG":
+        if max(picture.size) > _LONGEST_JPEG_SIDE:  # libjpeg would print a line of its own
+            raise unfit(path, f"{picture.width} x {picture.height} px")
         options["subsampling"] = 0  # full colour resolution, for paint has saturated edges
     with written_whole(path) as temporary, temporary.open("w+b") as file:
         try:

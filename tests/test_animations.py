@@ -367,3 +367,21 @@ def test_a_damaged_one_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.startswith("error: expected a whole image file, got a damaged one in 'a.gif': copy it again")
     assert printed.count("\n") == 1
     assert not Path("painted/a_zigzag.gif").exists()
+
+
+@pytest.mark.parametrize(("share", "done"), [(0.3, 1), (0.5, 2), (0.7, 3), (0.98, 4)])
+@pytest.mark.usefixtures("folder")
+def test_one_cut_off_anywhere_is_painted_as_far_as_it_goes_and_named(
+    share: float, done: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(Path("a.gif"))
+    data = Path("a.gif").read_bytes()
+    Path("a.gif").write_bytes(data[: int(len(data) * share)])
+    assert stylize("a.gif") == 2
+    part = "painted/a_zigzag.partial.gif"
+    assert capsys.readouterr().err == (
+        "error: expected a whole image file, got a damaged one in 'a.gif': copy it again; "
+        f"the {done} frames done are in {part!r}, and --resume continues\n"
+    )
+    assert len(read(Path(part))[0]) == done
+    assert os.listdir("painted") == [Path(part).name]

@@ -213,11 +213,17 @@ def resize_to(image: "Tensor", height: int, width: int) -> "Tensor":
 
 
 def is_animated(path: Path) -> bool:
-    """Return whether the file is a GIF or WebP of several frames; False for what cannot be read."""
+    """Return whether the file is a GIF or WebP of several frames, or cut off after the first; False for others."""
     if path.suffix.lower() not in ANIMATED_SUFFIXES:
         return False
     with suppress(ImageFileError, FileNotFoundError), opened(path) as file:
-        return bool(getattr(file, "is_animated", False))
+        try:
+            file.seek(1)
+        except EOFError:
+            return False
+        except Exception:  # where a GIF is cut off
+            return True
+        return True
     return False
 
 

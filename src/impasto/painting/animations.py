@@ -8,8 +8,9 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import accumulate, chain, groupby, pairwise, repeat
+from itertools import accumulate, chain, count, groupby, pairwise, repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -106,19 +107,21 @@ class _FramePainter:
         return frame
 
 
-def _read(path: Path) -> Iterator[tuple[Picture, dict[str, int]]]:
+def _read(path: Path) -> Iterator[tuple[Picture, dict[str, Any]]]:
     """Yield each frame, with its ``duration`` in ms, how often all are shown, ``plays``, and how many ``frames``.
 
-    0 plays: for ever.
+    0 plays: for ever. No number of frames: the file is cut off, which ends with an error.
     """
     with opened(path) as file:
-        count = int(getattr(file, "n_frames", 1))
+        total: int | None = None
+        with suppress(Exception):
+            total = int(getattr(file, "n_frames", 1))
         exif = kept_notes(file.getexif())
-        for number in range(count):
+        for number in count() if total is None else range(total):
             file.seek(number)
             file.load()
             plays = _count_plays(file)
-            info = {"duration": int(file.info.get("duration", 0)), "plays": plays, "frames": count}
+            info = {"duration": int(file.info.get("duration", 0)), "plays": plays, "frames": total}
             # Of a copy: turned, the file itself could not give the next.
             photo = from_pillow(upright(file.copy()))
             photo.exif = exif

@@ -578,6 +578,28 @@ class TestInterrupted:
         )
         assert Path("b.partial.mp4").read_bytes() == before
 
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif"])
+    @pytest.mark.usefixtures("folder")
+    def test_another_programs_file_in_the_place_of_a_part_is_left_alone(
+        self, suffix: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        part = f"b.partial{suffix}"
+        if suffix == ".gif":
+            images = [Image.fromarray(picture(9 * number, (32, 24))) for number in range(3)]
+            images[0].save("a.gif", save_all=True, append_images=images[1:], duration=50)
+            images[0].save(part, save_all=True, append_images=images[1:2], duration=50)
+        else:
+            write_clip(Path(f"a{suffix}"))
+            write_clip(Path(part), Clip(times=range(0, 2 * 512, 512)))
+        before = Path(part).read_bytes()
+        assert stylize(f"a{suffix}", "--output", f"b{suffix}") == 2
+        assert capsys.readouterr().err == (
+            f"error: expected to write the part that is painted to {part!r}, found another program's file there: "
+            "rename it, or choose another output\n"
+        )
+        assert Path(part).read_bytes() == before
+        assert not Path(f"b{suffix}").exists()
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_is_one_line_and_status_130(self, folder: Path, number: signal.Signals) -> None:
         write_clip(folder / "a.mp4", Clip(times=range(0, 400 * 512, 512)))

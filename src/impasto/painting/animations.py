@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 
 from impasto.files import reserved, written_whole
 from impasto.images import ImageFileError, format_of, opened, upright
-from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, note_part, partial_path
+from impasto.painting.outputs import ClipOptions, Job, is_our_part, mark_of, note_part, partial_path
 from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Picture, from_pillow, kept_notes, notes_for, to_pillow
 from impasto.painting.smoothing import Smoother
@@ -50,9 +50,7 @@ def paint_animation(
     with reserved(job.target):
         partial, mark = partial_path(job.target), mark_of(painter, job, look, options)
         said, left = _read_part(partial)
-        is_ours = said in (None, mark)
-        if options.resume and not is_ours:
-            raise another_part(partial)
+        is_ours = is_our_part(said, mark, partial, resume=options.resume)
         former = left if options.resume else []
         done = len(left)
         del left

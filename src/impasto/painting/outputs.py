@@ -27,6 +27,7 @@ WRITABLE_CLIPS = frozenset({".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 CLIP_SUFFIXES = WRITABLE_CLIPS | {".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".wmv"}
 """Endings, in lower case, of the files that count as video."""
 _PAINTED_SUFFIXES = IMAGE_SUFFIXES | CLIP_SUFFIXES
+_MARK = "impasto "
 _SLASH = "name a folder, with a slash at the end if it has a dot in its name"
 
 
@@ -99,15 +100,28 @@ def mark_of(painter: Painter, job: Job, look: Look, options: ClipOptions) -> str
     made = hashlib.sha256(painter.weights())
     size = os.path.getsize(job.source) if os.path.isfile(job.source) else 0
     made.update(repr((replace(look, memory=None), replace(options, resume=False), size)).encode())
-    return f"impasto {made.hexdigest()[:16]}"
+    return f"{_MARK}{made.hexdigest()[:16]}"
 
 
-def another_part(path: Path) -> ValueError:
-    """Return the error of a partial clip that does not say so."""
-    return ValueError(
-        f"expected a partial clip of the same source, style and options, got another in {str(path)!r}: "
-        "remove it, or run without --resume"
-    )
+def is_our_part(found: str | None, mark: str, path: Path, *, resume: bool) -> bool:
+    """Return whether the partial clip at ``path`` may be continued: it says ``mark``, or is none, which says None.
+
+    Raises:
+        ValueError: it may not, and is to be continued with ``resume``; or it is no partial clip but a file of others.
+    """
+    if found is None or found == mark:
+        return True
+    if resume:
+        raise ValueError(
+            f"expected a partial clip of the same source, style and options, got another in {str(path)!r}: "
+            "remove it, or run without --resume"
+        )
+    if not found.startswith(_MARK):
+        raise ValueError(
+            f"expected to write the part that is painted to {str(path)!r}, found another program's file there: "
+            "rename it, or choose another output"
+        )
+    return False
 
 
 def note_part(error: BaseException, path: Path, *, frames: int, is_ours: bool) -> None:

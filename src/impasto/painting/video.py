@@ -18,7 +18,7 @@ import av
 
 from impasto.files import NO_SPACE, flush_to_disk, hidden_beside, reserved
 from impasto.painting.clips import KEYFRAME_EVERY, ClipError, ClipReader, ClipWriter, FormerClip, Frame
-from impasto.painting.outputs import ClipOptions, Job, another_part, mark_of, note_part, partial_path
+from impasto.painting.outputs import ClipOptions, Job, is_our_part, mark_of, note_part, partial_path
 from impasto.painting.painter import Look, Painter
 from impasto.painting.pictures import Pixels
 from impasto.painting.smoothing import Smoother
@@ -49,9 +49,7 @@ def paint_clip(
     with ExitStack() as stack:
         source = stack.enter_context(ClipReader(job.source))
         stack.enter_context(reserved(job.target))
-        part = stack.enter_context(_Part(partial_path(job.target), mark))
-        if options.resume and not part.is_ours:
-            raise another_part(part.path)
+        part = stack.enter_context(_Part(partial_path(job.target), mark, resume=options.resume))
         writer = ClipWriter(part.place, source, quality=options.quality, mark=mark, strip=options.strip)
         if writer.left_out:
             warn(f"{str(job.target)!r} cannot hold, and leaves out: {', '.join(writer.left_out)}")
@@ -97,11 +95,11 @@ class _Part:
     Until then this one is written at ``place``, hidden beside it. ``is_ours``: made as ``mark`` says.
     """
 
-    def __init__(self, path: Path, mark: str) -> None:
+    def __init__(self, path: Path, mark: str, *, resume: bool) -> None:
         self.path = path
         self.former = FormerClip.find(path)
         self.frames = 0 if self.former is None else self.former.frames
-        self.is_ours = self.former is None or self.former.mark == mark
+        self.is_ours = is_our_part(None if self.former is None else self.former.mark, mark, path, resume=resume)
         self.hidden = hidden_beside(path, f"-part{path.suffix}")
         self.place = path if self.former is None else self.hidden
 

@@ -216,10 +216,11 @@ def with_keys(keys: list[int], *words: object) -> int:
 
 
 class TestCommand:
-    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "12:30.mp4"])
     def test_the_end_of_the_stream_is_the_end(self, name: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-        path = write_clip(folder / name, Clip(codec="mpeg4", times=range(4), time_base=Clip().time_base * 512))
-        assert stylize("--camera", path) == 0
+        clip = Clip(codec="mpeg4", times=range(4), time_base=Clip().time_base * 512)
+        write_clip(folder / f"a{Path(name).suffix}", clip).rename(name)
+        assert stylize("--camera", name) == 0
         assert capfd.readouterr() == ("", "")
         assert not Path("painted").exists()
 

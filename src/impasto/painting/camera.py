@@ -66,14 +66,16 @@ class _Camera:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self.source = source
         is_number = source.isdecimal() and len(source) < 6  # no more than OpenCV counts to
-        self.capture = cv2.VideoCapture(int(source)) if is_number else cv2.VideoCapture(source)
+        is_live = is_number or not os.path.isfile(source)
+        # What stands before a colon in the name of a file would be taken for a protocol.
+        address = source if is_live else os.path.abspath(source)
+        self.capture = cv2.VideoCapture(int(source)) if is_number else cv2.VideoCapture(address)
         if not self.capture.isOpened():
             raise ValueError(
                 f"expected the number of a camera, or a stream that can be opened, got {source!r}: check that it is "
                 "there, and that no other program uses it"
             )
         # A camera waits for its next frame; of a file all would be there at once.
-        is_live = is_number or not Path(source).is_file()
         self.pause = 0 if is_live else 1 / (self.capture.get(cv2.CAP_PROP_FPS) or _USUAL_RATE)
         self.frame: Pixels | None = None
         self.has_ended = self.is_closed = False

@@ -281,3 +281,18 @@ class TestFeatures:
         expected = f"error: the loss network has no layer 'rleu3_3': did you mean 'relu3_3'? {HAS_SLIM}\n"
         assert capsys.readouterr() == ("", expected)
         assert not Path("features").exists()
+
+    @pytest.mark.parametrize("kind", ["maps", "gram", "content"])
+    def test_a_picture_that_would_be_written_over(
+        self, folder: Path, kind: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        name = f"relu1_2_{kind}.png"
+        before = Path("a.png").rename(name).read_bytes()
+        words = ["--layer=relu1_2", "--size=16", "--weights=slim.safetensors", "--device=cpu", "--output=."]
+        assert main(["features", name, *words, "--reconstruct=content", "--iterations=2"]) == 2
+        assert capsys.readouterr().err == (
+            f"error: expected an output folder in which {name!r} is not written, got that of the picture itself, "
+            "'.': choose another\n"
+        )
+        assert Path(name).read_bytes() == before
+        assert not Path("relu1_2_maps.npy").exists()

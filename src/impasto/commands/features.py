@@ -1,8 +1,9 @@
 """``impasto features``: what the loss network sees in a picture. Nothing heavy is imported before it is used."""
 
 import argparse
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,12 +49,24 @@ def run(arguments: argparse.Namespace) -> int:
     network = load_judge(arguments)
     network.check_layers(arguments.layer)
     folder = arguments.output if arguments.output is not None else Path("features") / source.stem
+    _check_apart(source, folder, arguments.layer)
     for layer in dict.fromkeys(arguments.layer):
         write_layer(folder, network, image, layer, count=arguments.count)
     for name, steps in _reconstructions(arguments, network, image):
         write_best(folder / f"{name}.png", steps, iterations=arguments.iterations)
     print(folder)
     return 0
+
+
+def _check_apart(source: Path, folder: Path, layers: Sequence[str]) -> None:
+    """Raise ValueError where one of the pictures to be written would take the place of the source."""
+    names = [*layers, "_".join(dict.fromkeys(layers))]
+    written = [folder / f"{name}_{kind}.png" for name in names for kind in ("maps", "gram", "content", "texture")]
+    if os.path.realpath(source) in map(os.path.realpath, written):
+        raise ValueError(
+            f"expected an output folder in which {source.name!r} is not written, got that of the picture itself, "
+            f"{str(folder)!r}: choose another"
+        )
 
 
 def write_layer(folder: Path, network: "LossNetwork", image: "Tensor", layer: str, *, count: int) -> None:

@@ -142,6 +142,18 @@ class TestStylize:
         expected = "error: there is no option 'style.nmae': did you mean 'style.name'? see --help\n"
         assert capsys.readouterr().err == expected
 
+    @pytest.mark.parametrize(
+        "words",
+        [["a.png", "--strength", "1", "b.png"], ["--", "a.png", "b.png"], ["a.png", "b.png", "--strength", "1"]],
+    )
+    def test_options_may_stand_anywhere_among_photos(
+        self, folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("a.png", "b.png"):
+            noise(folder / name)
+        assert stylize(*words) == 0
+        assert capsys.readouterr().out.splitlines() == ["painted/a_zigzag.png", "painted/b_zigzag.png"]
+
     def test_a_former_output_is_replaced(self, folder: Path) -> None:
         noise(folder / "a.png")
         assert stylize("a.png") == 0

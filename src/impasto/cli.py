@@ -65,14 +65,17 @@ def _run(words: Sequence[str]) -> int:
 
         return train(rest)
     if command in ("-h", "--help", "--version"):
-        _parser().parse_args([command])  # which ends the program
+        _parsers()[""].parse_args([command])  # which ends the program
     if command not in COMMANDS:
         raise ValueError(
             f"expected a command ({', '.join(known)}), got {command!r}: {advice(command, known, otherwise=_HELP)}"
         )
     module = COMMANDS[command]
     _check_options(rest, [*(name for name in module.OPTIONS if name.startswith("--")), "--help"])
-    status: int = module.run(_parser().parse_args([command, *rest]))
+    parser = _parsers()[command]
+    # Options may stand between photos; but Python 3.11 cannot have both that and a -- before them.
+    parse = parser.parse_args if "--" in rest else parser.parse_intermixed_args
+    status: int = module.run(parse(rest))
     return status
 
 
@@ -88,7 +91,8 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}: see {self.prog} --help")
 
 
-def _parser() -> _Parser:
+def _parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command, and under no name that of the program."""
     parser = _Parser(prog="impasto", description="Train a painting style, then paint any photo in one pass.")
     parser.add_argument("--version", action="version", version=f"impasto {impasto.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -98,7 +102,7 @@ def _parser() -> _Parser:
         own = commands.add_parser(name, help=module.SUMMARY, description=module.DESCRIPTION, allow_abbrev=False)
         for option, how in module.OPTIONS.items():
             own.add_argument(*(["-o"] if option == "--output" else []), option, **how)
-    return parser
+    return {"": parser, **commands.choices}
 
 
 def _check_options(words: Sequence[str], known: Sequence[str]) -> None:

@@ -223,6 +223,24 @@ class TestStylize:
             "check the file"
         )
 
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+    def test_a_pattern_in_a_folder_that_may_not_be_entered(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("a.png", "photos/b.png"):
+            noise(folder / name)
+        (folder / "photos").chmod(0o600)
+        try:
+            assert stylize("photos/*.png", "a.png") == 1
+        finally:
+            (folder / "photos").chmod(0o700)
+        printed = capsys.readouterr()
+        assert printed.out == "painted/a_zigzag.png\n"
+        assert printed.err.splitlines()[0] == (
+            "error: expected an image file that may be read, got 'Permission denied' from 'photos/b.png': "
+            "check the file"
+        )
+
     def test_a_link_to_itself_among_several(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         noise(folder / "photos/a.png")
         os.symlink("loop.png", "photos/loop.png")

@@ -157,7 +157,7 @@ def _expand(text: str, *, output: str | None, style_name: str) -> tuple[Path, li
     else:
         root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
         matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
-        images = [match for match in matches if match.suffix.lower() in _PAINTED_SUFFIXES and match.is_file()]
+        images = [match for match in matches if match.suffix.lower() in _PAINTED_SUFFIXES and not os.path.isdir(match)]
         expected = f"expected a pattern that fits images, found none for {text!r}"
     images = _without_painted(images, root, output=output, style_name=style_name)
     if not images:

@@ -476,6 +476,18 @@ class TestInterrupted:
         paint(Stylizer.load("runs/zigzag", device="cpu"), "a.mp4", "b/b.mp4", resume=True)
         assert times(Path("b/b.mp4")) == times(Path("a.mp4"))
 
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+    @pytest.mark.usefixtures("folder")
+    def test_a_part_that_may_not_be_read_is_named_and_left_alone(self, capsys: pytest.CaptureFixture[str]) -> None:
+        write_clip(Path("a.mp4"))
+        part = Path("b.partial.mp4")
+        part.write_bytes(b"unknown")
+        part.chmod(0)
+        assert stylize("a.mp4", "--output", "b.mp4") == 2
+        assert capsys.readouterr().err == "error: Permission denied: 'b.partial.mp4'\n"
+        part.chmod(0o600)
+        assert part.read_bytes() == b"unknown"
+
     @pytest.mark.usefixtures("folder")
     def test_too_little_memory_keeps_the_part_and_says_so(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -409,8 +409,13 @@ class FormerClip:
 
     @classmethod
     def find(cls, path: Path) -> Self | None:
-        """Return what an earlier run left; None where nothing is there, or no frame of a killed run was on the disk."""
+        """Return what an earlier run left; None where nothing is there, or no frame of a killed run was on the disk.
+
+        Raises:
+            OSError: it may not be read, so that nobody knows whether it may be replaced.
+        """
         try:
+            path.open("rb").close()
             former = cls(path)
         except (FileNotFoundError, ClipError):
             return None

@@ -135,6 +135,24 @@ class TestNewRunDir:
         assert {path.name: (path / "config.yaml").read_text()[6] for path in tmp_path.iterdir()} == expected
         assert getattr(stop.value, "__notes__", []) == ([] if saved else [f"the run that was at {run} is there again"])
 
+    def test_a_run_that_came_in_between_is_left_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = new(tmp_path / "run")
+        (run / "config.yaml").write_text("seed: 1\nsave_every: 1min\n")
+        make = Path.mkdir
+
+        def make_and_train(path: Path, **options: Any) -> None:
+            make(path, **options)
+            (path / "config.yaml").write_text("seed: 2\nsave_every: 1min\n")
+            raise ValueError("another is training")
+
+        monkeypatch.setattr(Path, "mkdir", make_and_train)
+        with pytest.raises(ValueError, match=r"^another is training$"):
+            new(run)
+        assert {path.name: (path / "config.yaml").read_text()[6] for path in tmp_path.iterdir()} == {
+            "run": "2",
+            "run-1": "1",
+        }
+
     def test_the_current_folder_is_not_renamed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run = new(tmp_path / "run")
         (run / "config.yaml").write_text("seed: 0\nsave_every: 1min\n")

@@ -4,7 +4,7 @@ import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,11 @@ def locked(run_dir: Path) -> AbstractContextManager[None]:
 
 def check_run_dir(run_dir: Path) -> None:
     """Raise ValueError where new_run_dir would not do, as far as that is seen without writing."""
+    check_place(run_dir)
     if run_dir.exists():
         _check_ours(run_dir)
-    check_place(run_dir)
+        if any(run_dir.iterdir()):
+            check_place(run_dir.parent)  # where the earlier run is renamed
 
 
 @contextmanager
@@ -66,21 +68,26 @@ def new_run_dir(run_dir: Path) -> Iterator[None]:
     Raises:
         ValueError: another training is in it, or something else than a run of impasto.
     """
-    moved: list[Path] = []
-    try:
-        if run_dir.exists():
-            _check_ours(run_dir)
-            with locked(run_dir):
-                _move_away(run_dir, moved)
-        run_dir.mkdir(parents=True, exist_ok=True)
+    kept = None
+    if run_dir.exists():
+        _check_ours(run_dir)
         with locked(run_dir):
+            kept = _move_away(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with locked(run_dir):
+        try:
             yield
-    except BaseException as error:
-        if moved and moved[0].exists() and not (run_dir / CHECKPOINT).exists():
-            shutil.rmtree(run_dir, ignore_errors=True)
-            moved[0].rename(run_dir)
-            error.add_note(f"the run that was at {run_dir} is there again")
-        raise
+        except BaseException as error:
+            if kept is not None and not (run_dir / CHECKPOINT).exists():
+                _move_back(kept, run_dir, error)
+            raise
+
+
+def _move_back(kept: Path, run_dir: Path, error: BaseException) -> None:
+    with suppress(OSError):  # the error that led here is the one to be told
+        shutil.rmtree(run_dir)
+        kept.rename(run_dir)
+        error.add_note(f"the run that was at {run_dir} is there again")
 
 
 def _check_ours(run_dir: Path) -> None:
@@ -94,11 +101,11 @@ def _check_ours(run_dir: Path) -> None:
         )
 
 
-def _move_away(run_dir: Path, moved: list[Path]) -> None:
-    """Rename a run, if there is one; where to is noted in ``moved`` first, for a Ctrl-C may come at any moment."""
+def _move_away(run_dir: Path) -> Path | None:
+    """Rename a run and return where it is now; None where there is none."""
     remove_leftovers(run_dir)
     if {path.name for path in run_dir.iterdir()} == {_LOCK}:
-        return
+        return None
     if run_dir.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise ValueError(
             f"expected a run folder other than the current one and those around it, got {str(run_dir)!r}, where an "
@@ -106,10 +113,10 @@ def _move_away(run_dir: Path, moved: list[Path]) -> None:
         )
     names = (run_dir.with_name(f"{run_dir.name}-{number}") for number in itertools.count(1))
     kept = next(path for path in names if not path.exists())
-    moved.append(kept)
     run_dir.rename(kept)
     (kept / _LOCK).unlink()
     print(f"the run that was at {run_dir} is now {kept}")
+    return kept
 
 
 # ---- going on with an earlier run -------------------------------------------------------------------------------

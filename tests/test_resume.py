@@ -378,19 +378,23 @@ def test_a_run_that_is_stopped_before_its_first_step_leaves_the_earlier_one_wher
     assert not Path("again-1").exists()
 
 
-def test_a_sweep_that_is_stopped_names_the_commands_of_the_others(
+def test_a_sweep_that_is_stopped_names_the_commands_that_are_left(
     train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Throughput, "on_train_start", lambda *_: signal.raise_signal(signal.SIGINT))
-    assert train("others ${budget.average} ${seed}", "--multirun", "budget.average=0.5,0.6", "seed=1,2") == 130
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("not trained yet: ")]
+    assert train("others ${budget.average} ${seed}", "--multirun", "budget.average=-1,0.5,0.6", "seed=1,2") == 130
+    said = capsys.readouterr().err
+    assert said.endswith("error: expected budget.average of 0 or more and below 1, got -1.0\n")
+    lines = [line for line in said.splitlines() if line.startswith("not trained yet: ")]
     assert [re.findall(r"budget\.average=\S+|seed=\S+|--multirun", line) for line in lines] == [
+        ["seed=1", "budget.average=0.5"],
         ["seed=1", "budget.average=0.6"],
+        ["seed=2", "budget.average=-1"],
         ["seed=2", "budget.average=0.5"],
         ["seed=2", "budget.average=0.6"],
     ]
     monkeypatch.undo()
-    assert main(["train", *shlex.split(lines[0])[5:], ONE_STEP]) == 0
+    assert main(["train", *shlex.split(lines[1])[5:], ONE_STEP]) == 0
     assert Path("others 0.6 1/mine.safetensors").exists()
 
 

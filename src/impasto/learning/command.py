@@ -74,8 +74,12 @@ def main(argv: Sequence[str]) -> int:
             hydra.main(version_base="1.3", config_path="pkg://impasto.configs", config_name="train")(
                 lambda raw: _run_job(raw, errors, words=argv)
             )()
-    except _Stopped as stopped:
-        return stopped.status
+    except (_Stopped, KeyboardInterrupt) as stop:
+        for error in errors:
+            print(f"error: {error}", file=sys.stderr)
+        if isinstance(stop, _Stopped):
+            return stop.status
+        raise
     if len(errors) > 1:
         raise ValueError(f"{len(errors)} styles were not trained: {'; '.join(map(str, errors))}")
     if errors:
@@ -140,14 +144,14 @@ def _command_to_go_on(words: Sequence[str]) -> str:
 
 
 def _commands_left(words: Sequence[str]) -> list[str]:
-    """Return the commands of the trainings that come after this one in the sweep of these words; none without one."""
+    """Return the commands of this training and of those after it in the sweep of these words; none without one."""
     job = HydraConfig.get()
     if job.mode is not RunMode.MULTIRUN:
         return []
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     options = parser.parse_overrides([_quote(word) for word in words if _is_option(word)])
     (jobs,) = BasicSweeper.split_arguments(options, max_batch_size=None)
-    return [shlex.join([*_begin("train"), *_flags(words), *each]) for each in jobs[job.job.num + 1 :]]
+    return [shlex.join([*_begin("train"), *_flags(words), *each]) for each in jobs[job.job.num :]]
 
 
 def _flags(words: Sequence[str]) -> list[str]:
@@ -266,7 +270,7 @@ def _explain(error: Exception) -> str:
             return f"{name!r} has no weight yet: add it with +{name}=VALUE"
         return f"there is no option {name!r}: {did_you_mean(name, option_names())}see --help"
     for pattern, words in _WRONG_VALUES.items():
-        if name and (wrong := re.search(pattern, text)):
+        if name and (wrong := re.search(pattern, text, re.DOTALL)):
             return f"expected {name} to be {wrong.expand(words)}"
     return f"{name}: {_first_line(error.__cause__ or error)}" if name else _first_line(error)
 

@@ -94,7 +94,7 @@ def run(config: TrainConfig, *, go_on: str, paint: Sequence[str], left: Sequence
     """Train a style, print where it is and what to do with it, and return the exit status.
 
     ``go_on`` is what to type where the training was stopped, ``paint`` the first words of what paints, and ``left`` are
-    the commands of the trainings that would have come next.
+    the commands of this training and of those that would have come next, where there are several.
 
     Raises:
         ValueError, OSError: as ``train`` does; also ValueError where the memory does not suffice.
@@ -103,7 +103,8 @@ def run(config: TrainConfig, *, go_on: str, paint: Sequence[str], left: Sequence
         result = train(config)
     except Stopped as stopped:
         print(describe_stop(config, stopped, go_on=go_on, paint=paint), file=sys.stderr)
-        for command in left if stopped.status != 0 else ():
+        begun = int(stopped.steps > 0)
+        for command in left[begun:] if stopped.status != 0 else ():
             print(f"not trained yet: {command}", file=sys.stderr)
         return stopped.status
     except KeyboardInterrupt as stop:  # in the preparation

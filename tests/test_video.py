@@ -484,9 +484,23 @@ class TestInterrupted:
         part.write_bytes(b"unknown")
         part.chmod(0)
         assert stylize("a.mp4", "--output", "b.mp4") == 2
-        assert capsys.readouterr().err == "error: Permission denied: 'b.partial.mp4'\n"
+        assert capsys.readouterr().err == (
+            "error: expected a partial clip that can be read, got 'Permission denied' for 'b.partial.mp4': "
+            "move it away\n"
+        )
         part.chmod(0o600)
         assert part.read_bytes() == b"unknown"
+
+    @pytest.mark.usefixtures("folder")
+    def test_a_folder_in_the_place_of_a_part_leaves_the_other_clips_alone(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("a.mp4", "b.mp4"):
+            write_clip(Path(name), Clip(times=range(0, 2 * 512, 512)))
+        Path("out/a_zigzag.partial.mp4").mkdir(parents=True)
+        assert stylize("a.mp4", "b.mp4", "--output", "out/") == 1
+        assert "got 'Is a directory' for 'out/a_zigzag.partial.mp4': move it away" in capsys.readouterr().err
+        assert Path("out/b_zigzag.mp4").exists()
 
     @pytest.mark.usefixtures("folder")
     def test_too_little_memory_keeps_the_part_and_says_so(

@@ -306,7 +306,7 @@ class ClipWriter:
             for each in copied:
                 each.stream = self.copies[number]
             self._mux(copied)
-        except (av.ArgumentError, av.InvalidDataError):  # out of order, or without a header that can be read
+        except (av.ArgumentError, av.InvalidDataError, av.PatchWelcomeError):  # out of order, or with a broken header
             self.broken += 1
 
     def close(self) -> None:
@@ -371,10 +371,10 @@ class ClipWriter:
                 stream = self.container.add_stream_from_template(template)
                 stream.metadata.update(self._kept(template.metadata))
                 stream.disposition = template.disposition
-                self.copies[template.index] = stream
                 if name == "aac":
                     # In camcorders' and broadcast clips each packet has a header of its own, which MP4 does not take.
                     self.unpacking[template.index] = BitStreamFilterContext("aac_adtstoasc", template)
+                self.copies[template.index] = stream
                 _name_layout(stream.codec_context)
                 return
         self.left_out.append(f"{template.type} ({name})" if name else template.type)
@@ -412,10 +412,17 @@ class FormerClip:
         """Return what an earlier run left; None where nothing is there, or no frame of a killed run was on the disk.
 
         Raises:
-            OSError: it may not be read, so that nobody knows whether it may be replaced.
+            ClipError: it may not be read, so that nobody knows whether it may be replaced.
         """
         try:
             path.open("rb").close()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ClipError(
+                f"expected a partial clip that can be read, got {error.strerror!r} for {str(path)!r}: move it away"
+            ) from error
+        try:
             former = cls(path)
         except (FileNotFoundError, ClipError):
             return None

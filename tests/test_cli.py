@@ -131,7 +131,7 @@ class TestStylize:
         noise(folder / "photos/~b.png")
         monkeypatch.chdir(folder / "photos")
         assert main(["stylize", "--model=~/runs/zigzag", "~/photos/*.png", "--output=~/out"]) == 0
-        assert main(["stylize", "--model=~/runs/zigzag", "~b.png", "-o", "~/out/b.png"]) == 0
+        assert main(["stylize", "--model=~/runs/zigzag", "~b.png", "-o~/out/b.png"]) == 0
         assert sorted(os.listdir(folder / "out")) == ["a_zigzag.png", "b.png", "~b_zigzag.png"]
         capsys.readouterr()
         assert main(["check", "~/photos"]) == 0
@@ -144,7 +144,7 @@ class TestStylize:
 
     @pytest.mark.parametrize(
         "words",
-        [["a.png", "--strength", "1", "b.png"], ["--", "a.png", "b.png"], ["a.png", "b.png", "--strength", "1"]],
+        [["a.png", "--strength", "1", "b.png"], ["--", "a.png", "b.png"], ["a.png", "--strength", "1", "--", "b.png"]],
     )
     def test_options_may_stand_anywhere_among_photos(
         self, folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]

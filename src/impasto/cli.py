@@ -71,16 +71,18 @@ def _run(words: Sequence[str]) -> int:
             f"expected a command ({', '.join(known)}), got {command!r}: {advice(command, known, otherwise=_HELP)}"
         )
     module = COMMANDS[command]
+    if "--" in rest:  # which Python 3.11 cannot have beside options between photos
+        end = rest.index("--")
+        rest = rest[:end] + [f"./{word}" if word.startswith("-") else word for word in rest[end + 1 :]]
     _check_options(rest, [*(name for name in module.OPTIONS if name.startswith("--")), "--help"])
-    parser = _parsers()[command]
-    # Options may stand between photos; but Python 3.11 cannot have both that and a -- before them.
-    parse = parser.parse_args if "--" in rest else parser.parse_intermixed_args
-    status: int = module.run(parse(rest))
+    status: int = module.run(_parsers()[command].parse_intermixed_args(rest))
     return status
 
 
 def _expand_home(word: str) -> str:
-    """Return a word with the home folder for a ``~`` at its start, or behind ``--option=``, where shells leave it."""
+    """Return a word with the home folder for a ``~`` at its start, or behind its option, where shells leave it."""
+    if word.startswith("-o~"):
+        return "-o" + os.path.expanduser(word[2:])
     option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
     return option + equals + os.path.expanduser(value)
 
@@ -108,8 +110,6 @@ def _parsers() -> dict[str, argparse.ArgumentParser]:
 def _check_options(words: Sequence[str], known: Sequence[str]) -> None:
     """Raise ValueError that names the closest option for a misspelt one, or says how a file of such a name is given."""
     for word in words:
-        if word == "--":
-            return
         if word.startswith("-") and word not in (*known, "-o", "-h") and os.path.exists(word):
             raise ValueError(f"expected an option, got the file {word!r}, whose name begins like one: write './{word}'")
         option = word.split("=")[0]

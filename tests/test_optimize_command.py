@@ -184,6 +184,13 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert sorted(os.listdir()) == before
 
 
+def test_a_photo_far_longer_than_wide(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (2000, 1)).save("thin.png")
+    assert main(["optimize", "thin.png", "--style", "style.png", "--weights=slim.safetensors", "--device=cpu"]) == 2
+    assert "long side is at most 50 times the short one, got 2000 x 1 px in 'thin.png'" in capsys.readouterr().err
+    assert not Path("painted").exists()
+
+
 @pytest.mark.parametrize("name", ["b.gif", "b.mp4"])
 def test_a_clip_is_no_photo(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]

@@ -182,10 +182,13 @@ def check_writable(path: Path) -> None:
 
 
 def read_resized(path: Path, *, short_side: int) -> "Tensor":
-    """Return the image (1, 3, H, W) of a picture file at that size; raises as read_image does.
+    """Return the image (1, 3, H, W) of a picture file at that size; raises as read_image and check_aspect do."""
+    check_aspect(path)
+    return resize(read_image(path), short_side=short_side)
 
-    A picture far longer than wide is an ImageFileError as well: scaled up it would fill the memory.
-    """
+
+def check_aspect(path: Path) -> None:
+    """Raise ImageFileError for a picture far longer than wide: scaled by its short side it would fill the memory."""
     with opened(path) as file:
         width, height = file.size
     if max(width, height) > MOST_ASPECT * min(width, height):
@@ -193,7 +196,6 @@ def read_resized(path: Path, *, short_side: int) -> "Tensor":
             f"expected a picture whose long side is at most {MOST_ASPECT} times the short one, got {width} x {height} "
             f"px in {str(path)!r}: cut a part out of it"
         )
-    return resize(read_image(path), short_side=short_side)
 
 
 def resize(image: "Tensor", *, short_side: int) -> "Tensor":
@@ -218,12 +220,9 @@ def is_animated(path: Path) -> bool:
         return False
     with suppress(ImageFileError, FileNotFoundError), opened(path) as file:
         try:
-            file.seek(1)
-        except EOFError:
-            return False
+            return bool(getattr(file, "is_animated", False))
         except Exception:  # where a GIF is cut off
             return True
-        return True
     return False
 
 

@@ -132,7 +132,7 @@ OPTIONS: Options = {
 def run(arguments: argparse.Namespace) -> int:
     """Paint the photo, print where the result is, and return the exit status."""
     from impasto.commands.record import Record
-    from impasto.images import read_image
+    from impasto.images import check_aspect, read_image
     from impasto.learning.optimization import paint
     from impasto.painting.outputs import check_places, plan_jobs
 
@@ -149,6 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
         if os.path.realpath(read) == os.path.realpath(jobs[0].target):
             raise ValueError(f"expected an output other than a style or mask, got {read!r}: choose another name")
     check_places(jobs)
+    check_aspect(jobs[0].source)
     photo, scales, options = read_image(jobs[0].source), read_scales(arguments), read_options(arguments)
     steps = paint(
         load_judge(arguments, pooling=arguments.pooling),

@@ -90,13 +90,13 @@ def test_an_image_beyond_the_memory_is_a_clear_error(stylizer: Stylizer) -> None
         ValueError, match=r"^expected an image that fits the memory of cpu, got 1073741824 x 8 px: "
     ) as e:
         stylizer(image, stroke_scale=1)
-    assert re.search(r": at least 3865\.5 GB more is needed, or a smaller picture$", str(e.value))
+    assert re.search(r": at least 3865\.5 GB more is needed, or a larger stroke scale$", str(e.value))
 
 
 def test_the_memory_that_is_asked_for_is_enough(stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stylizer, "_free", lambda _, memory: memory - 345_678_901)  # what the process takes
     image = torch.zeros(3, 64, 2000)
-    with pytest.raises(ValueError, match=r": at least a memory of [\d.]+ GB is needed, or a smaller picture$") as e:
+    with pytest.raises(ValueError, match=r": at least a memory of [\d.]+ GB is needed, or a larger stroke scale$") as e:
         stylizer(image, memory=10**6)
     asked = re.search(r"memory of ([\d.]+) GB", str(e.value))
     assert asked is not None

@@ -113,7 +113,7 @@ def test_the_stylizer_takes_bands_where_the_memory_is_short(style_path: Path, mo
     monkeypatch.setattr(Stylizer, "_free", lambda *_: 20 * row)
     message = (
         "expected an image that fits the memory of cpu, got 100 x 200 px: "
-        "at least 0.1 GB more is needed, or a smaller picture"
+        "at least 0.1 GB more is needed, or a larger stroke scale"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         stylizer(pixels)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """Return Stylizer or the version: imported when they are asked for, since torch takes its time."""
+    """Return Stylizer or the version, found when they are asked for, so that a command begins at once."""
     if name == "Stylizer":
         from impasto.painting.stylizer import Stylizer
 

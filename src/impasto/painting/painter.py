@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypedDict
 
 import numpy as np
@@ -116,13 +117,17 @@ def add_grain(pixels: Pixels, top: int = 0) -> Pixels:
     height, width = pixels.shape[:2]
     full = 1 if np.issubdtype(pixels.dtype, np.floating) else np.iinfo(pixels.dtype).max
     level = pixels.dtype.type(full / 255)
-    # Of the bit generator itself: NumPy promises to keep its numbers, but not what else is drawn from them.
-    words = math.ceil(width / 8)
-    numbers = np.random.PCG64(0).advance(top * words).random_raw(height * words)
-    grain = (numbers.view(np.uint8) & _GRAIN).reshape(height, -1, 1)[:, :width].repeat(3, axis=2)
     # So far from black and white that the sum is within the range.
-    grainy: Pixels = pixels.clip(level, full - 2 * level) - level + grain * level
+    grainy: Pixels = pixels.clip(level, full - 2 * level) - level + _draw_grain(top, height, width) * level
     return grainy
+
+
+@lru_cache(maxsize=1)  # for the next frame of a clip
+def _draw_grain(top: int, height: int, width: int) -> Pixels:
+    words = math.ceil(width / 8)
+    # Of the bit generator itself: NumPy promises to keep its numbers, but not what else is drawn from them.
+    numbers = np.random.PCG64(0).advance(top * words).random_raw(height * words)
+    return (numbers.view(np.uint8) & _GRAIN).reshape(height, -1, 1)[:, :width].repeat(3, axis=2)
 
 
 def _check_pixels(pixels: Pixels) -> None:

@@ -125,7 +125,7 @@ class Stylizer(Painter):
             needed = (
                 f"{_gigabytes(least)} more" if memory is None else f"a memory of {_gigabytes(memory - free + least)}"
             )
-            words = f"at least {needed} is needed, or a smaller picture"
+            words = f"at least {needed} is needed, or a larger stroke scale"
             raise ValueError(f"{_TOO_LARGE.format(self.device, width, height)}: {words}")
         return int(band)
 

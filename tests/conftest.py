@@ -1,5 +1,6 @@
 """What several rooms' tests need: a tiny style, saved, and a loss network's weights."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,33 @@ from safetensors.torch import save_file
 from torch import nn
 
 from impasto.learning.features import SLIM_CHANNELS, SLIM_LAYERS, LossNetwork
+from impasto.memory import free_memory
 from impasto.style_file import save_style
 from impasto.transformer import TransformerNet
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 # A shell that runs the tests in the background makes them, and all they start, ignore Ctrl-C, and nohup the end of the
 # terminal: tests of these would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# With pytest -n the processes that run tests, and all that these start, share the cores: threads that wait for each
+# other are slower than none.
+if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    THREADS = max(1, cores() // WORKERS)
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)
+    torch.set_num_threads(THREADS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """With -n auto a process for each core, but no more than memory for them is free: each takes up to 2 GB."""
+    return max(1, min(cores(), 16, free_memory() // 2**31))
 
 
 @pytest.fixture(autouse=True)

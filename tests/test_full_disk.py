@@ -23,12 +23,17 @@ from tests.clip_files import Clip, write_clip
 ROOT = Path(__file__).parents[1]
 FULL = "(No space left on device): free some and run again;"
 
-HOLD = 'mount -t tmpfs -o size="$1"k none "$2" && echo mounted && exec cat'
-ENTER = 'cd "$0" && exec "$@"'
+HOLD = 'mount -t tmpfs none "$1" && echo mounted && exec "$2" -c "from tests.processes import serve; serve()"'
+MOUNT = """
+import subprocess, sys
+sys.exit(subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={sys.argv[1]}k", "none", "disk"]).returncode)
+"""
+GROW = 'import subprocess, sys; sys.exit(subprocess.run(["mount", "-o", "remount,size=10m", "disk"]).returncode)'
+UNMOUNT = 'import subprocess, sys; sys.exit(subprocess.run(["umount", "disk"]).returncode)'
 RUN_ALL = """
 import contextlib, io, json, sys
 from impasto.cli import main
-for words in json.load(sys.stdin):
+for words in json.loads(sys.argv[1]):
     with contextlib.redirect_stderr(io.StringIO()) as said:
         status = main(words)
     print(json.dumps([status, said.getvalue()]))
@@ -36,41 +41,69 @@ for words in json.load(sys.stdin):
 
 
 @dataclass(frozen=True)
+class Namespace:
+    """Where disks are that only programs see that run in it: each takes no time to start."""
+
+    process: "subprocess.Popen[str]"
+
+    def run(self, *words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+        """Do what ``python WORDS`` does."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([str(cwd), *words]) + "\n")
+        self.process.stdin.flush()
+        return subprocess.CompletedProcess(words, *json.loads(self.process.stdout.readline()))
+
+
+@dataclass(frozen=True)
 class Disk:
-    """A disk at ``folder / "disk"`` that only commands see that are run by ``run``; others see it at ``seen``."""
+    """A disk at ``folder / "disk"`` that only programs see that are run by ``run``; others see it at ``seen``."""
 
     folder: Path
-    holder: int
+    namespace: Namespace
 
     @property
     def seen(self) -> Path:
-        return Path(f"/proc/{self.holder}/root{self.folder}/disk")
+        return Path(f"/proc/{self.namespace.process.pid}/root{self.folder}/disk")
 
-    def run(self, *command: str, given: str = "") -> "subprocess.CompletedProcess[str]":
-        enter = ["nsenter", f"--target={self.holder}", "--user", "--mount", "--preserve-credentials"]
-        words = [*enter, "sh", "-c", ENTER, str(self.folder), *command]
-        return subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        return self.namespace.run(*words, cwd=self.folder)
 
     def grow(self) -> None:
-        assert self.run("mount", "-o", "remount,size=10m", "disk").returncode == 0
+        assert self.run("-c", GROW).returncode == 0
 
     def names(self, folder: str = ".") -> list[str]:
         return sorted(re.sub("tfevents.*", "tfevents", path.name) for path in (self.seen / folder).iterdir())
 
 
+@pytest.fixture(scope="module")
+def namespace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
+    if not shutil.which("unshare"):
+        pytest.skip("no small disk can be made without unshare")
+    tried = str(tmp_path_factory.mktemp("tried"))
+    make = ["unshare", "--map-root-user", "--mount", "sh", "-c", HOLD, "sh", tried, sys.executable]
+    pipe = subprocess.PIPE
+    with (
+        (tmp_path_factory.mktemp("said") / "errors").open("w+") as said,
+        subprocess.Popen(make, stdin=pipe, stdout=pipe, stderr=said, text=True, cwd=ROOT) as process,
+    ):
+        assert process.stdout is not None
+        if process.stdout.readline() != "mounted\n":
+            process.wait()
+            said.seek(0)
+            pytest.skip(f"no small disk can be made: {said.read().strip()}")
+        yield Namespace(process)
+        process.kill()
+
+
 @pytest.fixture
-def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Disk]:
-    if not (shutil.which("unshare") and shutil.which("nsenter")):
-        pytest.skip("no small disk can be made without unshare and nsenter")
+def disk(tmp_path: Path, namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[Disk]:
     (tmp_path / "disk").mkdir()
-    make = ["unshare", "--map-root-user", "--mount", "sh", "-c", HOLD, "sh", str(request.param), str(tmp_path / "disk")]
-    with subprocess.Popen(make, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as it:
-        assert it.stdout is not None
-        assert it.stderr is not None
-        if it.stdout.readline() != "mounted\n":
-            pytest.skip(f"no small disk can be made: {it.stderr.read().strip()}")
-        yield Disk(tmp_path, it.pid)
-        it.kill()
+    disk = Disk(tmp_path, namespace)
+    mounted = disk.run("-c", MOUNT, str(request.param))
+    assert mounted.returncode == 0, mounted.stderr
+    yield disk
+    assert disk.run("-c", UNMOUNT).returncode == 0
 
 
 def of_kilobytes(size: int) -> pytest.MarkDecorator:
@@ -93,7 +126,7 @@ class TestTraining:
             *("data=folder", "data.root=photos", "precision=fp32", "device=cpu", "run_dir=disk/run"),
             *("budget.image_size=32", "budget.batch_size=1", f"loss_network.weights={weights}"),
         ]
-        return disk.run(sys.executable, str(ROOT / "train.py"), *words, *more)
+        return disk.run(str(ROOT / "train.py"), *words, *more)
 
     def assert_refused(self, done: "subprocess.CompletedProcess[str]", line: str) -> None:
         assert done.returncode == 2, done.stderr
@@ -165,7 +198,7 @@ def test_decoded_photos_that_have_room_are_kept_whole(disk: Disk, tmp_path: Path
         pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
     (disk.seen / "kept").mkdir()
-    done = disk.run(sys.executable, "-c", KEEP)
+    done = disk.run("-c", KEEP)
     assert done.stdout == (
         "decoded photos are no longer written into 'disk/kept' (No space left on device): "
         "those not in it are decoded again whenever they do not fit in memory\n"
@@ -176,7 +209,7 @@ def test_decoded_photos_that_have_room_are_kept_whole(disk: Disk, tmp_path: Path
 
 
 def in_one_process(disk: Disk, commands: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
-    done = disk.run(sys.executable, "-c", RUN_ALL, given=json.dumps(commands))
+    done = disk.run("-c", RUN_ALL, json.dumps(commands))
     assert done.returncode == 0, done.stderr
     return [(status, said) for status, said in map(json.loads, done.stdout.splitlines())]
 

@@ -3,9 +3,6 @@
 import gc
 import itertools
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +13,8 @@ import psutil
 import pytest
 from PIL import Image
 from pytorch_lightning import Callback
+
+from tests import processes
 
 ROOT = Path(__file__).parents[1]
 EVERY = 100
@@ -70,15 +69,9 @@ def train(tmp_path: Path, slim_weights: Path) -> Callable[..., Readings]:
             *("data=folder", "data.root=photos", "precision=fp32", "device=cpu", "run_dir=run"),
             *("budget.image_size=32", "budget.batch_size=1", f"loss_network.weights={slim_weights}"),
         )
-        paths = [str(tmp_path), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), *tiny, *words],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        code = f"import runpy, sys, torch; torch.set_num_threads(1); sys.path.insert(0, {str(tmp_path)!r}); "
+        code += f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')"
+        done = processes.run("-c", code, *tiny, *words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         rows = [json.loads(line) for line in (tmp_path / "gauge.jsonl").read_text().splitlines()]
         return {name: [row[name] for row in rows] for name in rows[0]}

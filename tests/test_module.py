@@ -2,7 +2,6 @@
 
 import copy
 import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
 from impasto.style_file import load_style
 from impasto.transformer import TransformerNet
+from tests import processes
 from tests.conftest import random_judge
 
-ROOT = Path(__file__).parents[1]
 CONTENT, STYLE = "relu2_1", "relu1_1"
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
@@ -238,29 +237,31 @@ class TestMicroBatches:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
     def test_memory_is_that_of_a_few_photos(self) -> None:
-        peaks = {size: peak_mib(size) for size in ("None", "2", "1")}
-        assert peaks["1"] < peaks["2"] < peaks["None"]
+        least, one, two, whole = peaks_mib((1, None), (12, 1), (12, 2), (12, None))
+        assert one < two < whole
         # Of twelve photos one is held, and of the others what they show to the loss network.
-        least = peak_mib("None", photos=1)
-        assert peaks["1"] - least < 0.3 * (peaks["None"] - least)
+        assert one - least < 0.3 * (whole - least)
 
 
-PEAK = """
-import re, sys, torch
+PEAKS = """
+import gc, re, torch
 from pathlib import Path
 from tests.test_module import make_module
-module = make_module(micro_batch_size={size})
-for _ in range(2):
-    module.step_terms(torch.rand({photos}, 3, 256, 256)).total.backward()
-print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+for photos, size in {cases}:
+    gc.collect()
+    module = make_module(micro_batch_size=size)
+    for _ in range(2):
+        module.step_terms(torch.rand(photos, 3, 256, 256)).total.backward()
+    print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 
 
-def peak_mib(size: str, *, photos: int = 12) -> float:
-    """The peak memory of a process that takes two steps."""
-    code = PEAK.format(size=size, photos=photos)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return int(done.stdout) / 2**10
+def peaks_mib(*cases: tuple[int, int | None]) -> list[float]:
+    """The peak memory of a process after two steps of each (photos, micro-batch size): it never falls again."""
+    code = PEAKS.format(cases=cases)
+    done = processes.run("-c", code)
+    assert done.returncode == 0, done.stderr
+    return [int(line) / 2**10 for line in done.stdout.split()]
 
 
 class TestAverage:

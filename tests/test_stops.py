@@ -25,6 +25,7 @@ from pytorch_lightning import Callback
 
 from impasto.cli import main
 from impasto.style_file import load_style
+from tests import processes
 from tests.curves import curves
 
 END = 100_000
@@ -120,9 +121,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> ForkServerContext:
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["impasto.learning.training", "impasto.learning.command"])
-    return server
+    return processes.server()
 
 
 @pytest.fixture

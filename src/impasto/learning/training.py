@@ -435,7 +435,8 @@ def choose_precision(config: TrainConfig, module: StyleModule) -> Precision:
         return config.precision
     size = max(steps_by_size(config.budget).items(), key=lambda item: item[1] * item[0] ** 2)[0]
     formats = (Precision.fp32, Precision.bf16)
-    return min(formats, key=lambda precision: time_step(module, config.budget.batch_size, size, precision))
+    count, photos = steps_by_size(config.budget)[size], config.budget.batch_size
+    return min(formats, key=lambda precision: time_step(module, photos, size, precision, most=count))
 
 
 def steps_by_size(budget: BudgetConfig, *, taken: int = 0) -> dict[int, int]:
@@ -448,13 +449,15 @@ def steps_by_size(budget: BudgetConfig, *, taken: int = 0) -> dict[int, int]:
 def seconds_of_steps(module: StyleModule, budget: BudgetConfig, precision: Precision) -> float:
     """Return the seconds that the steps not yet taken will take, by the time of one of each size."""
     counts = steps_by_size(budget, taken=module.steps_before)
-    return sum(count * time_step(module, budget.batch_size, size, precision) for size, count in counts.items())
+    photos = budget.batch_size
+    return sum(count * time_step(module, photos, size, precision, most=count) for size, count in counts.items())
 
 
-def time_step(module: StyleModule, photos: int, size: int, precision: Precision) -> float:
+def time_step(module: StyleModule, photos: int, size: int, precision: Precision, *, most: int) -> float:
     """Return the median seconds of a step on photos of ``size`` px after the first; a copy of the module takes them.
 
-    One step may take half as much again as the next where other programs run: as many as fit in a moment are timed.
+    One step may take half as much again as the next where other programs run: as many as fit in a moment are timed, but
+    no more than ``most``, the number that will be taken.
     On a GPU the second and third step are recorded.
     """
     module = copy.deepcopy(module)
@@ -463,7 +466,7 @@ def time_step(module: StyleModule, photos: int, size: int, precision: Precision)
     batch = torch.rand(photos, 3, size, size, device=module.device)
     times: list[float] = []
     first = 3 if batch.is_cuda else 1
-    while len(times) <= first or sum(times[first:]) < _TRIAL_SECONDS:
+    while len(times) <= first or (sum(times[first:]) < _TRIAL_SECONDS and len(times) < first + most):
         began = time.perf_counter()
         take_step(module, optimizer, batch, precision).item()  # waits for the device
         times.append(time.perf_counter() - began)

@@ -1,10 +1,10 @@
 """Freed memory is kept for the next step."""
 
 import platform
-import subprocess
-import sys
 
 import pytest
+
+from tests import processes
 
 PROGRAM = """
 import resource, sys, torch
@@ -23,7 +23,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(how: str) -> int:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
+    done = processes.run("-c", PROGRAM, how)
+    assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
 

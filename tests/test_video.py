@@ -10,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +30,7 @@ from impasto.painting.clips import ClipWriter, _Clock
 from impasto.painting.outputs import ClipOptions, Job
 from impasto.painting.painter import Look
 from impasto.painting.stylizer import Stylizer
+from tests import processes
 from tests.clip_files import Clip, frames, packets, picture, times, write_clip
 from tests.test_cli import stylize
 
@@ -411,6 +414,7 @@ class StopsAfter(Stylizer):
 
     left = 5
     error: type[BaseException] = KeyboardInterrupt
+    paints = True  # or leaves every frame as it is, where their number and times alone are looked at
     painted = 0
     seen: Path | None = None  # a file to be read then: what would be there, were the process killed
     content = b""
@@ -420,7 +424,7 @@ class StopsAfter(Stylizer):
             self.content = self.seen.read_bytes() if self.seen is not None else b""
             raise self.error("no more")
         self.painted += 1
-        return super().paint(pixels, look)
+        return super().paint(pixels, look) if self.paints else pixels
 
 
 def paint(stylizer: Stylizer, source: str, target: str, *, resume: bool = False, quality: int = 100) -> None:
@@ -551,12 +555,12 @@ class TestInterrupted:
         write_clip(Path(name), Clip(times=range(0, 140 * 512, 512)))
         part = Path("b", name).with_suffix(f".partial{Path(name).suffix}")
         stopped = StopsAfter.load("runs/zigzag", device="cpu")
-        stopped.left = 40
+        stopped.left, stopped.paints = 40, False
         with pytest.raises(KeyboardInterrupt):
             paint(stopped, name, f"b/{name}")
         left: list[int] = []
         stylizer = Calls.load("runs/zigzag", device="cpu")
-        stylizer.before = lambda: left.append(whole_packets(part))
+        stylizer.before, stylizer.paints = lambda: left.append(whole_packets(part)), False
         paint(stylizer, name, f"b/{name}", resume=is_resumed)
         assert min(left) == 40
         assert max(left) > 40
@@ -626,29 +630,33 @@ class TestInterrupted:
         assert Path(part).read_bytes() == before
         assert not Path(f"b{suffix}").exists()
 
+    def start_painting(self) -> BaseProcess:
+        """Start to paint a.mp4, in a process that has painted a part of it when this returns."""
+        words = ("-m", "impasto", "stylize", "--model", "runs/zigzag", "--device", "cpu", "a.mp4", "--output", "b.mp4")
+        process = processes.start(*words, errors=Path("errors"))
+        while not Path("b.partial.mp4").exists() or Path("b.partial.mp4").stat().st_size < 2_000:
+            assert process.is_alive(), Path("errors").read_text()
+            time.sleep(0.001)  # leaves the core to it
+        return process
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_is_one_line_and_status_130(self, folder: Path, number: signal.Signals) -> None:
         write_clip(folder / "a.mp4", Clip(times=range(0, 400 * 512, 512)))
-        words = ["-m", "impasto", "stylize", "--model", "runs/zigzag", "--device", "cpu", "a.mp4", "--output", "b.mp4"]
-        process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
-        while not Path("b.partial.mp4").exists() or Path("b.partial.mp4").stat().st_size < 2_000:
-            assert process.poll() is None
-        process.send_signal(number)
-        printed = process.communicate(timeout=60)[1]
+        process = self.start_painting()
+        assert process.pid is not None
+        os.kill(process.pid, number)
+        process.join(60)
         done = len(frames(Path("b.partial.mp4")))
         expected = f"interrupted; the {done} frames done are in 'b.partial.mp4', and --resume continues\n"
-        assert (process.returncode, printed) == (130, expected)
+        assert (process.exitcode, Path("errors").read_text()) == (130, expected)
         assert 0 < done < 400
         assert not Path("b.mp4").exists()
 
     def test_a_killed_run_leaves_a_part_too(self, folder: Path) -> None:
         write_clip(folder / "a.mp4", Clip(times=range(0, 300 * 512, 512)))
-        words = ["-m", "impasto", "stylize", "--model", "runs/zigzag", "--device", "cpu", "a.mp4", "--output", "b.mp4"]
-        process = subprocess.Popen([sys.executable, *words])
-        while not Path("b.partial.mp4").exists() or Path("b.partial.mp4").stat().st_size < 2_000:
-            assert process.poll() is None
+        process = self.start_painting()
         process.kill()
-        process.wait()
+        process.join()
         done = whole_packets(Path("b.partial.mp4"))
         assert done > 0
         stylizer = StopsAfter.load("runs/zigzag", device="cpu")
@@ -673,7 +681,7 @@ main("stylize --model runs/zigzag --device cpu a.mp4 -o b/b.mp4 --quality 100 --
 """
         before = Path("b/b.partial.mp4").read_bytes()
         for _ in range(2):
-            assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+            assert processes.run("-c", code).returncode == -signal.SIGKILL
             assert len(os.listdir("b")) == 3  # the part, the lock, and what was written
         assert Path("b/b.partial.mp4").read_bytes() == before
         stylizer.left, stylizer.painted = 3, 0
@@ -687,7 +695,7 @@ main("stylize --model runs/zigzag --device cpu a.mp4 -o b/b.mp4 --quality 100 --
         write_clip(Path(name), Clip(times=range(0, 100 * 512, 512), codec=codec))
         part = Path("b", name).with_suffix(f".partial{Path(name).suffix}")
         stylizer = StopsAfter.load("runs/zigzag", device="cpu")
-        stylizer.left, stylizer.seen = 98, part
+        stylizer.left, stylizer.seen, stylizer.paints = 98, part, False
         with pytest.raises(KeyboardInterrupt):
             paint(stylizer, name, f"b/{name}")
         painted = set()
@@ -720,10 +728,11 @@ class Calls(Stylizer):
     """Does something else before it paints."""
 
     before: Callable[[], object] = staticmethod(lambda: None)
+    paints = True
 
     def paint(self, pixels: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
         self.before()
-        return super().paint(pixels, look)
+        return super().paint(pixels, look) if self.paints else pixels
 
 
 class TestTwoRuns:
@@ -963,7 +972,8 @@ class TestMemory:
                 # Not getrusage's peak: a process begins with that of the one that started it.
                 "print(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) // 1024)"
             )
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            done = processes.run("-c", code)
+            assert done.returncode == 0, done.stderr
             peaks.append(int(done.stdout.splitlines()[-1]))
         # The frames alone are 11 MB more.
         assert peaks[1] < peaks[0] + 5, peaks

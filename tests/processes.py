@@ -9,7 +9,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import resource
 import runpy
 import shutil
 import signal
@@ -38,13 +37,12 @@ def start(
     cwd: Path | None = None,
     out: Path | None = None,
     errors: Path | None = None,
-    largest_file: int | None = None,
     by: ForkContext | ForkServerContext | None = None,
 ) -> BaseProcess:
-    """Start what ``python WORDS`` is; ``errors`` is where standard error goes, ``largest_file`` bytes at most."""
+    """Start what ``python WORDS`` is; ``out`` and ``errors`` are where its streams go."""
     files = {1: out, 2: errors}
     folder, threads = cwd or Path.cwd(), torch.get_num_threads()
-    process = (by or server()).Process(target=_become, args=(words, folder, files, largest_file, threads))
+    process = (by or server()).Process(target=_become, args=(words, folder, files, threads))
     process.start()
     return process
 
@@ -52,14 +50,13 @@ def start(
 def run(
     *words: str,
     cwd: Path | None = None,
-    largest_file: int | None = None,
     by: ForkContext | ForkServerContext | None = None,
     timeout: float = 600,
 ) -> "subprocess.CompletedProcess[str]":
     """Return what ``python WORDS`` printed and its exit status."""
     folder = Path(tempfile.mkdtemp())  # not a TemporaryDirectory: a forked process would remove it at its end
     out, errors = folder / "out", folder / "errors"
-    process = start(*words, cwd=cwd, out=out, errors=errors, largest_file=largest_file, by=by)
+    process = start(*words, cwd=cwd, out=out, errors=errors, by=by)
     try:
         process.join(timeout)
         assert process.exitcode is not None, f"{words} hangs"
@@ -82,9 +79,7 @@ def serve() -> None:
         print(json.dumps([done.returncode, done.stdout, done.stderr]), flush=True)  # noqa: T201 - it is the answer
 
 
-def _become(
-    words: tuple[str, ...], folder: Path, files: Mapping[int, Path | None], largest_file: int | None, threads: int
-) -> None:
+def _become(words: tuple[str, ...], folder: Path, files: Mapping[int, Path | None], threads: int) -> None:
     """Do in this process what an interpreter does that is started with these words."""
     os.chdir(folder)
     for stream, path in files.items():
@@ -92,8 +87,6 @@ def _become(
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(file, stream)
             os.close(file)
-    if largest_file is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method("fork", force=True)  # of loader workers, as in a program that was not served
     torch.set_num_threads(threads)

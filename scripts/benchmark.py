@@ -329,8 +329,7 @@ class PlainBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the input's shape."""
-        added: Tensor = x + self.layers(x)
-        return added
+        return x + self.layers(x)
 
 
 def plain_painter(device: torch.device) -> Callable[[Pixels], Pixels]:
@@ -341,8 +340,7 @@ def plain_painter(device: torch.device) -> Callable[[Pixels], Pixels]:
         with torch.no_grad():
             image = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float() / 255
             painted = network(image)[0, :, : pixels.shape[0], : pixels.shape[1]]
-            array: Pixels = (painted.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-            return array
+            return (painted.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
     return paint
 

@@ -97,15 +97,13 @@ class Crops:
         top, left = _integer(generator, height - side + 1), _integer(generator, width - side + 1)
         crop = to_float(pixels[None, :, top : top + side, left : left + side])
         crop = F.interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)
-        mirrored: Tensor = crop.flip(-1) if _uniform(generator) < 0.5 else crop
-        return mirrored
+        return crop.flip(-1) if _uniform(generator) < 0.5 else crop
 
     def _painted(self, generator: torch.Generator) -> Tensor:
         painter = self.painters[_integer(generator, len(self.painters))]
         with torch.inference_mode():
             painted = painter(self._crop(self.photos, generator)).clamp(0, 1)
-        copy: Tensor = painted.clone()  # an inference tensor could not take part in the fit
-        return copy
+        return painted.clone()  # an inference tensor could not take part in the fit
 
     def _noise(self, generator: torch.Generator) -> Tensor:
         """Return noise whose amplitude falls with the frequency to a random power between 0 (white) and 1.5."""
@@ -220,8 +218,7 @@ def solve_ridge(left: Tensor, right: Tensor) -> Tensor:
     """Return x of (left + ridge) x = right; the ridge is relative to each unknown's own scale."""
     scale = left.diagonal().sqrt().clamp(min=1e-9)
     scaled = left / torch.outer(scale, scale) + RIDGE * torch.eye(len(left), dtype=left.dtype)
-    solution: Tensor = torch.linalg.solve(scaled, right / scale[:, None]) / scale[:, None]
-    return solution
+    return torch.linalg.solve(scaled, right / scale[:, None]) / scale[:, None]
 
 
 def fit_readout(student: LossNetwork, teacher: LossNetwork, images: Tensor) -> dict[str, Tensor]:
@@ -403,8 +400,7 @@ def calibration(readout: Tensor) -> Tensor:
     original, compressed = readout.shape
     values, vectors = torch.linalg.eigh((readout.T @ readout).double())
     root: Tensor = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
-    matrix: Tensor = (root * (compressed / original) ** 0.5).float()
-    return matrix
+    return (root * (compressed / original) ** 0.5).float()
 
 
 def calibrated(fit: Fit) -> LossNetwork:

@@ -75,8 +75,7 @@ def _run(words: Sequence[str]) -> int:
         end = rest.index("--")
         rest = rest[:end] + [f"./{word}" if word.startswith("-") else word for word in rest[end + 1 :]]
     _check_options(rest, [*(name for name in module.OPTIONS if name.startswith("--")), "--help"])
-    status: int = module.run(_parsers()[command].parse_intermixed_args(rest))
-    return status
+    return module.run(_parsers()[command].parse_intermixed_args(rest))
 
 
 def _expand_home(word: str) -> str:

@@ -55,13 +55,11 @@ class ConvLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of shape (N, out_channels, ceil(H / stride), ceil(W / stride)), or of twice the size."""
-        features: Tensor = self.relu(self.norm(self.convolve(x)))
-        return features
+        return self.relu(self.norm(self.convolve(x)))
 
     def convolve(self, x: Tensor) -> Tensor:
         """Return the features before they are normalised."""
-        features: Tensor = self.conv(pad(x, self.padding, mode="reflect"))
-        return features
+        return self.conv(pad(x, self.padding, mode="reflect"))
 
 
 class UpsampleConvLayer(ConvLayer):
@@ -124,8 +122,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the input's shape."""
-        added: Tensor = x + self.second(self.first(x))
-        return added
+        return x + self.second(self.first(x))
 
 
 class TransformerNet(nn.Module):

@@ -168,12 +168,10 @@ class LossNetwork(nn.Module):
 
     def _apply_layer(self, x: Tensor, name: str, *, keep_input: bool) -> Tensor:
         if name.startswith("conv"):
-            convolved: Tensor = self.convolutions[name](x)
-            return convolved
+            return self.convolutions[name](x)
         if name.startswith("relu"):
             return F.relu(x, inplace=not keep_input)
-        pooled: Tensor = POOLING[self.pooling](x)
-        return pooled
+        return POOLING[self.pooling](x)
 
     def _calibrate(self, x: Tensor, name: str) -> Tensor:
         return F.conv2d(x, self.calibrations[name][:, :, None, None]) if name in self.calibrations else x

@@ -50,8 +50,7 @@ def _texture(size: int, random: np.random.Generator) -> Array:
     frequency = np.maximum(np.hypot(rows, columns), 1 / size)
     spectrum = np.fft.rfft2(random.standard_normal((size, size))) / frequency ** random.uniform(1, 1.6)
     noise = np.fft.irfft2(spectrum, s=(size, size))  # the spectrum alone does not tell an odd size from an even one
-    scaled: Array = (noise / noise.std()).astype(np.float32)
-    return scaled
+    return (noise / noise.std()).astype(np.float32)
 
 
 def _lay(picture: Array, colour: Array, texture: Array, random: np.random.Generator) -> None:

@@ -21,8 +21,7 @@ _POSITIONS = 2**14  # of features, which are multiplied at a time
 def gram_matrix(features: Tensor) -> Tensor:
     """Return the Gram matrices (N, C, C) of feature maps (N, C, H, W), divided by C·H·W (equation 3), in float32."""
     with torch.autocast(features.device.type, enabled=False):
-        gram: Tensor = _Gram.apply(features)
-    return gram
+        return _Gram.apply(features)
 
 
 class _Gram(torch.autograd.Function):
@@ -79,8 +78,7 @@ def _multiply_in_parts(flat: Tensor) -> Tensor:
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared difference over all entries, C·H·W of them per image (equation 2), in float32."""
-    loss: Tensor = _MeanSquaredDifference.apply(features, target.expand_as(features))
-    return loss
+    return _MeanSquaredDifference.apply(features, target.expand_as(features))
 
 
 class _MeanSquaredDifference(torch.autograd.Function):

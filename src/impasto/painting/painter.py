@@ -118,8 +118,7 @@ def add_grain(pixels: Pixels, top: int = 0) -> Pixels:
     full = 1 if np.issubdtype(pixels.dtype, np.floating) else np.iinfo(pixels.dtype).max
     level = pixels.dtype.type(full / 255)
     # So far from black and white that the sum is within the range.
-    grainy: Pixels = pixels.clip(level, full - 2 * level) - level + _draw_grain(top, height, width) * level
-    return grainy
+    return pixels.clip(level, full - 2 * level) - level + _draw_grain(top, height, width) * level
 
 
 @lru_cache(maxsize=1)  # for the next frame of a clip

@@ -136,8 +136,7 @@ def to_array(image: "Tensor", dtype: np.dtype) -> Pixels:
     import torch
 
     image = image if dtype == np.uint8 else image.cpu()  # not every device has 16-bit pixels
-    array: Pixels = to_pixels(image[0].permute(1, 2, 0), getattr(torch, dtype.name)).cpu().numpy()
-    return array
+    return to_pixels(image[0].permute(1, 2, 0), getattr(torch, dtype.name)).cpu().numpy()
 
 
 def write_picture(path: Path, picture: Picture, *, quality: int = 95) -> None:
@@ -200,8 +199,7 @@ def _deep_colours(piece: Image.Image, deep: Pixels) -> Pixels:
     if not piece.info.get("icc_profile"):
         return deep[..., :3]
     change = np.asarray(to_rgb(piece)).astype(np.int32) - np.asarray(to_rgb(piece, with_profile=False))
-    converted: Pixels = (deep[..., :3] + change * 257).clip(0, 65535).astype(np.uint16)
-    return converted
+    return (deep[..., :3] + change * 257).clip(0, 65535).astype(np.uint16)
 
 
 def _to_eight_bits(pixels: Pixels) -> Pixels:

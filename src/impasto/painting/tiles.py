@@ -99,8 +99,7 @@ class _Layer:
         self.variance = (square - self.mean.square()).clamp(min=0)
 
     def finish(self, features: Tensor) -> Tensor:
-        normalised: Tensor = self.layer.relu(normalise(features, self.layer.norm, self.mean, self.variance))
-        return normalised
+        return self.layer.relu(normalise(features, self.layer.norm, self.mean, self.variance))
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.finish(self.layer.convolve(x))

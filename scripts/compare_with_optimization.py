@@ -36,8 +36,8 @@ from impasto.files import written_whole
 from impasto.images import contact_sheet, read_image, resize, write_image
 from impasto.learning.config import preset_names, read_preset
 from impasto.learning.features import LossNetwork, load_loss_network
-from impasto.learning.losses import gram_matrix
-from impasto.learning.optimization import LossOptions, Objective, StyleTarget, descend, start_noise
+from impasto.learning.losses import LossOptions, PerceptualLoss, gram_matrix
+from impasto.learning.optimization import Objective, StyleTarget, descend, start_noise
 from impasto.painting.stylizer import Stylizer
 from impasto.style_file import Style, load_style
 from impasto.transformer import find_device
@@ -128,7 +128,8 @@ class Ruler:
         alone = LossOptions({}, dict.fromkeys(JUDGE_LAYERS, 1.0), 0.0, 1.0, 0.0, "balanced")
         with torch.no_grad():
             self.other = judges.other
-            self.distance = alone.loss({n: gram_matrix(x) for n, x in judges.other(picture, JUDGE_LAYERS).items()})
+            grams = {n: gram_matrix(x) for n, x in judges.other(picture, JUDGE_LAYERS).items()}
+            self.distance = PerceptualLoss(grams, alone)
 
     @torch.no_grad()
     def measure(self, picture: Tensor) -> Cell:

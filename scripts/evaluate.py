@@ -23,8 +23,7 @@ from impasto.commands.words import natural_number, status_of, whole_number
 from impasto.images import find_images, read_image, read_pixels, resize, to_float
 from impasto.learning.config import BUILTIN, read_preset, style_picture
 from impasto.learning.features import LossNetwork, load_loss_network
-from impasto.learning.losses import PerceptualLoss, gram_matrix
-from impasto.learning.optimization import LossOptions
+from impasto.learning.losses import LossOptions, PerceptualLoss, gram_matrix
 from impasto.learning.photos import centre_crop
 from impasto.style_file import Style, load_style
 
@@ -147,7 +146,7 @@ def make_losses(style: Style, network: LossNetwork, *, picture: Path | None) -> 
     with torch.no_grad():
         features = network(image, options[SCALES[0]].style_layers)
     grams = {name: gram_matrix(x) for name, x in features.items()}
-    return {scale: each.loss(grams) for scale, each in options.items()}
+    return {scale: PerceptualLoss(grams, each) for scale, each in options.items()}
 
 
 def own_picture(style: Style) -> Path:

@@ -98,7 +98,10 @@ MAY_SEE = {
         *("commands.words", "images", "memory", "transformer"),
         *("learning.allocator", "learning.features"),
     },
-    "commands.record": {"commands.stopping", "files", "images", "learning.optimization", "painting.blending"},
+    "commands.record": {
+        *("commands.stopping", "files", "images", "painting.blending"),
+        *("learning.losses", "learning.optimization"),
+    },
     "commands.optimize": ROOMS.keys() - {"cli"},
     "commands.export": {"style_file", "commands.words", "painting.export"},
     "commands.import_model": {"commands.words", "painting.import_model"},

@@ -23,7 +23,7 @@ from impasto.images import to_float
 from impasto.learning.faults import GOOD_EVERY, IN_A_ROW, RETURNS, GuardNumbers, diagnose, find_broken_layer
 from impasto.learning.features import LossNetwork
 from impasto.learning.generated_photos import dead_leaves
-from impasto.learning.losses import PerceptualLoss, gram_matrix
+from impasto.learning.losses import LossOptions, PerceptualLoss, gram_matrix
 from impasto.learning.module import Faults, StyleModule
 from impasto.learning.stopping import Stopped
 from impasto.style_file import load_style, save_style
@@ -40,12 +40,7 @@ def module(judge: LossNetwork) -> StyleModule:
     style = (torch.arange(32) // 4 % 2).float().expand(1, 3, 32, 32)
     loss = PerceptualLoss(
         {"relu2_1": gram_matrix(judge(style, ["relu2_1"])["relu2_1"])},
-        content_layers={"relu1_1": 1.0},
-        style_layers={"relu2_1": 1.0},
-        content_weight=1.0,
-        style_weight=2.0,
-        tv_weight=0.1,
-        scaling="balanced",
+        LossOptions({"relu1_1": 1.0}, {"relu2_1": 1.0}, 1.0, 2.0, 0.1, "balanced"),
     )
     return StyleModule(TransformerNet(4), judge, loss, steps=100, learning_rate=1e-3, decay=False)
 

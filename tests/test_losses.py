@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from impasto.learning.losses import (
+    LossOptions,
     PerceptualLoss,
     Scaling,
     content_loss,
@@ -241,7 +242,7 @@ def perceptual_loss(scaling: Scaling, style: Mapping[str, Tensor] = STYLE, **cha
         "style_weight": 10.0,
         "tv_weight": 0.1,
     }
-    return PerceptualLoss(style, scaling=scaling, **(options | changes))
+    return PerceptualLoss(style, LossOptions(scaling=scaling, **(options | changes)))
 
 
 class TestPerceptualLoss:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from impasto.learning.faults import find_broken_layer
-from impasto.learning.losses import PerceptualLoss, Scaling, gram_matrix
+from impasto.learning.losses import LossOptions, PerceptualLoss, Scaling, gram_matrix
 from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
 from impasto.style_file import load_style
@@ -38,12 +38,9 @@ def make_module(
     style = (torch.arange(32) // 4 % 2).float().expand(1, 3, 32, 32)
     loss = PerceptualLoss(
         {STYLE: gram_matrix(loss_network(style, [STYLE])[STYLE])},
-        content_layers={CONTENT: 1.0},
-        style_layers={STYLE: 1.0},
-        content_weight=0.5,
-        style_weight=2.0,
-        tv_weight=0.25,
-        scaling=scaling,
+        LossOptions(
+            {CONTENT: 1.0}, {STYLE: 1.0}, content_weight=0.5, style_weight=2.0, tv_weight=0.25, scaling=scaling
+        ),
     )
     torch.manual_seed(0)
     options = {"learning_rate": 3e-3, "decay": False, **options}

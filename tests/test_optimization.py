@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from impasto.learning.features import LossNetwork
-from impasto.learning.losses import LossTerms, content_loss, gram_matrix, style_loss, total_variation
+from impasto.learning.losses import LossOptions, LossTerms, content_loss, gram_matrix, style_loss, total_variation
 from impasto.learning.optimization import (
-    LossOptions,
     Objective,
     Scale,
     Step,

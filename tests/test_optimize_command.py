@@ -17,8 +17,8 @@ from impasto.commands.optimize import read_mask
 from impasto.commands.record import Record
 from impasto.images import read_image
 from impasto.learning.config import read_preset
-from impasto.learning.losses import LossTerms
-from impasto.learning.optimization import LossOptions, Step
+from impasto.learning.losses import LossOptions, LossTerms
+from impasto.learning.optimization import Step
 
 HAS_SLIM = "It has relu1_2, relu2_2, relu3_3, relu4_3"
 OPTIONS = LossOptions(**read_preset("loss", "balanced"))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from impasto.learning.features import LossNetwork
-from impasto.learning.losses import PerceptualLoss
+from impasto.learning.losses import LossOptions, PerceptualLoss
 from impasto.learning.module import StyleModule
 from impasto.learning.run_folder import SaveState, locked, new_run_dir
 from impasto.transformer import TransformerNet
@@ -217,13 +217,7 @@ def saved_step(path: Path) -> int:
 def module(judge: LossNetwork, metadata: dict[str, Any]) -> StyleModule:
     torch.manual_seed(0)
     loss = PerceptualLoss(
-        {},
-        content_layers={"relu1_1": 1.0},
-        style_layers={},
-        content_weight=1,
-        style_weight=0,
-        tv_weight=1,
-        scaling="paper",
+        {}, LossOptions({"relu1_1": 1.0}, {}, content_weight=1, style_weight=0, tv_weight=1, scaling="paper")
     )
     return StyleModule(TransformerNet(4), judge, loss, steps=5, learning_rate=1e-3, metadata=metadata)
 

@@ -14,7 +14,8 @@ from impasto.commands.words import Options, advice, whole_number
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from impasto.learning.optimization import LossOptions, Scale, StyleTarget
+    from impasto.learning.losses import LossOptions
+    from impasto.learning.optimization import Scale, StyleTarget
 
 SUMMARY = "paint one photo the slow way, for example: impasto optimize photo.jpg --style weeping_woman"
 DESCRIPTION = """Paint one photo by optimising its pixels, without a trained style (Gatys, Ecker, Bethge 2015), against
@@ -184,7 +185,7 @@ def read_scales(arguments: argparse.Namespace) -> "list[Scale]":
 def read_options(arguments: argparse.Namespace) -> "LossOptions":
     """Return the objective's preset, with the values that the options put in place of its own."""
     from impasto.learning.config import read_preset
-    from impasto.learning.optimization import LossOptions
+    from impasto.learning.losses import LossOptions
 
     if arguments.objective == "gatys" and arguments.scaling is not None:
         raise ValueError("expected --scaling with --objective johnson alone, got gatys: leave one out")

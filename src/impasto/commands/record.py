@@ -14,7 +14,8 @@ from tqdm import tqdm
 from impasto.commands.stopping import signals_as_interrupts
 from impasto.files import leave_disk_errors_to_the_main_thread
 from impasto.images import resize, write_image
-from impasto.learning.optimization import LossOptions, Step
+from impasto.learning.losses import LossOptions
+from impasto.learning.optimization import Step
 from impasto.painting.blending import keep_colors
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from impasto.files import written_whole
 from impasto.images import to_float
 from impasto.learning.features import LossNetwork
-from impasto.learning.optimization import LossOptions, Objective, Step, StyleTarget, descend, start_noise
+from impasto.learning.losses import LossOptions
+from impasto.learning.optimization import Objective, Step, StyleTarget, descend, start_noise
 
 CELL = 128
 """Px on the longer side of a map in the grid."""

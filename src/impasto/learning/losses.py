@@ -135,11 +135,27 @@ class LossTerms:
     total: Tensor
 
 
+@dataclass(frozen=True)
+class LossOptions:
+    """What PerceptualLoss is told besides the style: layers with their weights, weights of the terms, scaling."""
+
+    content_layers: Mapping[str, float]
+    style_layers: Mapping[str, float]
+    content_weight: float
+    style_weight: float
+    tv_weight: float
+    scaling: Scaling
+
+    def weighted(self, terms: LossTerms) -> dict[str, float]:
+        """Return the terms times their weights, and their sum as ``total``."""
+        weights = {"content": self.content_weight, "style": self.style_weight, "tv": self.tv_weight, "total": 1.0}
+        return {name: weight * float(getattr(terms, name)) for name, weight in weights.items()}
+
+
 class PerceptualLoss(nn.Module):
     """Weighted sum of content loss, style loss and total variation against one style's Gram matrices.
 
-    ``content_layers`` and ``style_layers`` give each layer's weight within its term, which is 0 without any. Three
-    scalings:
+    The layers of the options have weights within their term, which is 0 without any. Three scalings:
 
     - ``paper``: raw values. Content: sum over layers of weight · mean squared difference. Style: sum over layers of
       weight · squared Frobenius distance (a sum over entries). Total variation: a sum over pixels.
@@ -154,23 +170,13 @@ class PerceptualLoss(nn.Module):
     own.
     """
 
-    def __init__(
-        self,
-        style_grams: Mapping[str, Tensor],
-        *,
-        content_layers: Mapping[str, float],
-        style_layers: Mapping[str, float],
-        content_weight: float,
-        style_weight: float,
-        tv_weight: float,
-        scaling: Scaling,
-    ) -> None:
+    def __init__(self, style_grams: Mapping[str, Tensor], options: LossOptions) -> None:
         super().__init__()
         # Constants, but parameters: they follow the module to its device.
         self.style_grams = nn.ParameterDict({name: nn.Parameter(gram, False) for name, gram in style_grams.items()})
-        self.content_layers, self.style_layers = dict(content_layers), dict(style_layers)
-        self.content_weight, self.style_weight, self.tv_weight = content_weight, style_weight, tv_weight
-        self.scaling = scaling
+        self.content_layers, self.style_layers = options.content_layers, options.style_layers
+        self.content_weight, self.style_weight = options.content_weight, options.style_weight
+        self.tv_weight, self.scaling = options.tv_weight, options.scaling
 
     def forward(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from impasto.images import resize, resize_to
 from impasto.learning.features import LossNetwork
-from impasto.learning.losses import LossTerms, PerceptualLoss, Scaling, gram_matrix
+from impasto.learning.losses import LossOptions, LossTerms, PerceptualLoss, gram_matrix
 from impasto.learning.replays import Replays
 
 OPTIMIZERS = {"lbfgs": 1.0, "adam": 0.03}
@@ -30,27 +30,6 @@ JUMP = 2.0
 
 SMALLEST_STEP = 1e-3
 """Part of the full step below which an objective that is still not finite is given up."""
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """What PerceptualLoss is told besides the style: layers with their weights, weights of the terms, scaling."""
-
-    content_layers: Mapping[str, float]
-    style_layers: Mapping[str, float]
-    content_weight: float
-    style_weight: float
-    tv_weight: float
-    scaling: Scaling
-
-    def loss(self, style_grams: Mapping[str, Tensor]) -> PerceptualLoss:
-        """Return the loss against a style's Gram matrices."""
-        return PerceptualLoss(style_grams, **vars(self))
-
-    def weighted(self, terms: LossTerms) -> dict[str, float]:
-        """Return the terms times their weights, and their sum as ``total``."""
-        weights = {"content": self.content_weight, "style": self.style_weight, "tv": self.tv_weight, "total": 1.0}
-        return {name: weight * float(getattr(terms, name)) for name, weight in weights.items()}
 
 
 @dataclass(frozen=True)
@@ -93,10 +72,10 @@ class Objective:
         with torch.no_grad():
             features = network(photo, self.layers)
             self.content_features = {name: features[name] for name in options.content_layers}
-            self.content_sizes = options.loss({}).content_sizes(self.content_features)
+            self.content_sizes = PerceptualLoss({}, options).content_sizes(self.content_features)
             sizes = {name: features[name].shape[-2:] for name in options.style_layers}
             self.parts = [_make_part(network, style, options, sizes) for style in styles]
-        self.parts = self.parts or [_Part(options.loss({}), 1.0, {})]
+        self.parts = self.parts or [_Part(PerceptualLoss({}, options), 1.0, {})]
         total = sum(part.share for part in self.parts)
         self.parts = [replace(part, share=_covered(styles) * part.share / total) for part in self.parts]
 
@@ -111,9 +90,8 @@ class Objective:
             )
             for part in self.parts
         ]
-        content, tv = terms[0].content, terms[0].tv
         style = torch.stack([part.share * each.style for part, each in zip(self.parts, terms, strict=True)]).sum()
-        weights = self.options
+        content, tv, weights = terms[0].content, terms[0].tv, self.options
         total = weights.content_weight * content + weights.style_weight * style + weights.tv_weight * tv
         return LossTerms(content, style, tv, total)
 
@@ -130,7 +108,7 @@ def _make_part(
     network: LossNetwork, style: StyleTarget, options: LossOptions, sizes: Mapping[str, torch.Size]
 ) -> _Part:
     features = network(style.picture.to(network.mean), options.style_layers)
-    loss = options.loss({name: gram_matrix(x) for name, x in features.items()})
+    loss = PerceptualLoss({name: gram_matrix(x) for name, x in features.items()}, options)
     if style.mask is None:
         return _Part(loss, style.weight, {})
     mask = style.mask.to(network.mean)

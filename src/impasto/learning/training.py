@@ -42,7 +42,7 @@ from impasto.learning.config import (
 )
 from impasto.learning.faults import GuardNumbers
 from impasto.learning.features import LossNetwork, load_loss_network
-from impasto.learning.losses import PerceptualLoss, gram_matrix
+from impasto.learning.losses import LossOptions, PerceptualLoss, gram_matrix
 from impasto.learning.memory import check_memory
 from impasto.learning.module import StyleModule
 from impasto.learning.muon import Muon
@@ -333,20 +333,16 @@ def base_weights(width: int) -> Path:
 def make_loss(config: TrainConfig, loss_network: LossNetwork, style: Tensor) -> PerceptualLoss:
     """Return the loss against one style picture (1, 3, H, W)."""
     loss = config.loss
-    content_layers = {name: weight for name, weight in loss.content_layers.items() if weight > 0}
-    style_layers = {name: weight for name, weight in loss.style_layers.items() if weight > 0}
-    loss_network.check_layers([*content_layers, *style_layers])
-    with torch.no_grad():
-        features = loss_network(style, style_layers.keys())
-    return PerceptualLoss(
-        {name: gram_matrix(x) for name, x in features.items()},
-        content_layers=content_layers,
-        style_layers=style_layers,
-        content_weight=loss.content_weight,
-        style_weight=loss.style_weight * config.style.strength,
-        tv_weight=loss.tv_weight,
-        scaling=loss.scaling.value,
+    content_layers, style_layers = (
+        {name: weight for name, weight in each.items() if weight > 0}
+        for each in (loss.content_layers, loss.style_layers)
     )
+    weights = loss.content_weight, loss.style_weight * config.style.strength, loss.tv_weight
+    options = LossOptions(content_layers, style_layers, *weights, loss.scaling.value)
+    loss_network.check_layers([*options.content_layers, *options.style_layers])
+    with torch.no_grad():
+        features = loss_network(style, options.style_layers.keys())
+    return PerceptualLoss({name: gram_matrix(x) for name, x in features.items()}, options)
 
 
 def go_on(

@@ -241,6 +241,8 @@ WRONG = [
     ("budget.learning_rate=fast", "expected budget.learning_rate to be a number, got 'fast'"),
     ("network.width=true", "expected network.width to be a whole number, got 'True'"),
     ("budget.decay=maybe", "expected budget.decay to be true or false, got 'maybe'"),
+    ("budget.decay=3", "expected budget.decay to be true or false, got '3'"),
+    ("--multirun resume=0,-1", "expected resume to be true or false, got '-1'"),
     ("device=[cpu]", "expected device to be a word, got '['cpu']'"),
     ("precision=fp16", "expected precision to be one of auto, fp32, bf16, got 'fp16'"),
     ("data.source=web", "expected data.source to be one of samples, folder, coco, got 'web'"),
@@ -283,6 +285,8 @@ WRONG = [
     ("style.name=", NAME.format("''")),
     ("style.name=a\nb", NAME.format(r"'a\nb'")),
     # What is missing, or too much.
+    ("init=", "expected init=VALUE, got nothing after '=': leave it out for init=scratch"),
+    ("device=", "expected device=VALUE, got nothing after '=': leave it out for device=auto"),
     ("style=custom", "expected style.name=VALUE, got none: add it to the command"),
     ("style=custom style.name=x", "expected style.image=VALUE, got none: add it to the command"),
     ("data=folder", ROOT.format("folder")),

@@ -55,6 +55,9 @@ _WRONG_VALUES = {
 
 _SWEEP = ("--multirun", "-m")
 
+_SWITCHES = ("budget.decay", "resume")
+"""Options that are true or false; OmegaConf takes any number but 0 for true."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Read the options, train every style they ask for, and return the exit status.
@@ -65,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
     # Hydra then raises its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _check_flags(argv)
+    _check_switches(argv)
     _check_configs(argv)
     # Hydra's parser wants the options side by side, after its own flags.
     sys.argv = [sys.argv[0], *(_quote(word) for word in sorted(argv, key=_is_option))]
@@ -168,6 +172,7 @@ def _begin(command: str) -> list[str]:
 
 def read_options(words: Sequence[str]) -> TrainConfig:
     """Return the checked options that ``train.py`` would have by these words; raises ConfigError as it would."""
+    _check_switches(words)
     with _explained(), initialize_config_module("impasto.configs", version_base="1.3"):
         config = to_config(compose("train", list(words)))
     validate(config)
@@ -194,6 +199,14 @@ def _check_flags(argv: Sequence[str]) -> None:
             raise ConfigError(f"there is no {flag}: {did_you_mean(flag, _FLAGS)}see --help")
     if argv and argv[-1] in _CONFIG_DIR:
         raise ConfigError(f"expected a folder of configs after {argv[-1]}, got nothing")
+
+
+def _check_switches(words: Sequence[str]) -> None:
+    """Raise ConfigError for a number other than 0 and 1 where true or false is meant, also as one of a sweep."""
+    for name, _, values in (word.lstrip("+").partition("=") for word in words):
+        for value in values.split(",") if name in _SWITCHES else ():
+            if re.fullmatch(r"-?\d+", value) and int(value) not in (0, 1):
+                raise ConfigError(f"expected {name} to be true or false, got {value!r}")
 
 
 def _check_configs(argv: Sequence[str]) -> None:

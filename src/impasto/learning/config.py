@@ -210,6 +210,10 @@ def validate(config: TrainConfig) -> None:
             raise ConfigError(f"expected a finite {name}, got inf")
         if not value <= most:
             raise ConfigError(f"expected {name} of {most:,} or less, got {value!r}")
+    for name in ("init", "device"):
+        if getattr(config, name) == "":
+            default = getattr(TrainConfig, name)
+            raise ConfigError(f"expected {name}=VALUE, got nothing after '=': leave it out for {name}={default}")
     _check_rates(config)
     to_seconds("save_every", config.save_every)
     if config.max_time is not None:

@@ -194,6 +194,16 @@ class TestAlpha:
         image = read_image(save(tmp_path / "a.png", palette, transparency=transparency))
         assert [at(image, 0, x) for x in (0, 3)] == [[255, 255, 255], [0, 0, 255]]
 
+    def test_a_transparent_colour_of_16_bits(self, tmp_path: Path) -> None:
+        pixels = np.zeros((4, 4, 3), np.uint16)
+        pixels[:2] = 0x1234, 0x5678, 0x9ABC
+        path = png(tmp_path / "a.png", pixels, color_type=2)
+        head, tail = path.read_bytes()[:33], path.read_bytes()[33:]  # the signature and IHDR come first
+        key = b"tRNS" + struct.pack(">3H", 0x1234, 0x5678, 0x9ABC)
+        path.write_bytes(head + struct.pack(">I", 6) + key + struct.pack(">I", zlib.crc32(key)) + tail)
+        for image in (read_image(path), to_float(read_pixels(path, at_least=1)[None])):
+            assert [at(image, y, 0) for y in (0, 3)] == [[255, 255, 255], [0, 0, 0]]
+
 
 class TestBrokenFiles:
     def expect(self, path: Path, error: type[Exception], message: str) -> None:

@@ -312,6 +312,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
             # Given a name, Pillow maps some TIFF files into memory with the sides of the turned picture.
             with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as file:
                 _check_layout(file, path)
+                if raw_mode(file) == "RGB;16B" and "transparency" in file.info:  # Pillow keeps 8 bits of the others
+                    file.info["transparency"] = tuple(value >> 8 for value in file.info["transparency"])
                 yield file
         except (FileNotFoundError, ImageFileError):
             raise
@@ -327,6 +329,13 @@ def upright(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # gray multiplied by its alpha, which Pillow converts to LA alone
         image = image.convert("LA")
     return _to_eight_bits(image) if image.mode in {"I", "F"} else image
+
+
+def raw_mode(file: Image.Image) -> str:
+    """Return how the values of a file that is not yet decoded lie in it, in Pillow's words, such as ``RGB;16B``."""
+    tiles = getattr(file, "tile", [])
+    arguments = tiles[0].args if tiles else ""
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
 def _check_file(path: Path) -> None:

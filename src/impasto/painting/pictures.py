@@ -20,6 +20,7 @@ from impasto.images import (
     find_alpha,
     format_of,
     opened,
+    raw_mode,
     to_float,
     to_pixels,
     to_rgb,
@@ -74,7 +75,7 @@ def read_picture(path: Path) -> Picture:
         ImageFileError: the file is no image, is damaged, or is too large to be decoded safely.
     """
     with opened(path) as file:
-        is_deep = file.format in _DEEP_FORMATS and _raw_mode(file).startswith(_DEEP_MODES)
+        is_deep = file.format in _DEEP_FORMATS and raw_mode(file).startswith(_DEEP_MODES)
         file.load()
         exif = file.getexif()
         turn = exif.get(ExifTags.Base.Orientation, 1)
@@ -168,12 +169,6 @@ def notes_for(file_format: str, exif: bytes | None) -> dict[str, object]:
     if exif is not None and (file_format != "JPEG" or len(exif) < _LONGEST_EXIF):
         notes["exif"] = exif if file_format != "TIFF" else _load_notes(exif)
     return notes
-
-
-def _raw_mode(file: Image.Image) -> str:
-    tiles = getattr(file, "tile", [])
-    arguments = tiles[0].args if tiles else ""
-    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
 def _decode_deep(path: Path, *, turn: int) -> Pixels | None:

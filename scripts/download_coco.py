@@ -22,6 +22,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
+from impasto.commands.words import expand_home
 from impasto.files import NO_SPACE
 from impasto.learning.config import did_you_mean
 
@@ -99,7 +100,8 @@ def main(arguments: Sequence[str] | None = None, *, archives: Mapping[str, Archi
 
 
 def _run(arguments: Sequence[str] | None, archives: Mapping[str, Archive]) -> None:
-    options = _parser(archives).parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser(archives).parse_args([*map(expand_home, words)])
     jobs = _plan(options.names or [DEFAULT_NAME], archives, base_url=options.base_url, to=options.to)
     print(LICENCE)
     sizes = {job: _ask_size(job) for job in jobs if not job.zip.exists() and not job.mark.exists()}

@@ -38,6 +38,17 @@ def test_bad_input_is_one_line(
     assert message in line
 
 
+def test_the_home_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, words in {"ship_styles": ["~/nowhere"], "make_figures": ["--to=~/a.txt/docs"]}.items():
+        (tmp_path / "a.txt").touch()
+        monkeypatch.setattr("sys.argv", [name, *words])
+        assert importlib.import_module(f"scripts.{name}").main() == 2
+        assert str(tmp_path) in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words", [["train", "--batch", "0"], ["stylize", "--pictures", "-1"], ["photos", "--size", "x"]]
 )
@@ -59,4 +70,4 @@ def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setattr(ship_styles, "ship", stop)
     monkeypatch.setattr("sys.argv", ["ship_styles", "mosaic"])
     assert ship_styles.main() == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "interrupted; files already written are whole\n"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import impasto
 from impasto.commands import check, export, features, import_model, optimize, stylize
-from impasto.commands.words import advice, note, one_line
+from impasto.commands.words import advice, expand_home, status_of
 
 COMMANDS: dict[str, Any] = {
     "stylize": stylize,
@@ -26,13 +26,6 @@ COMMANDS: dict[str, Any] = {
 """Modules with SUMMARY, DESCRIPTION, OPTIONS and run(arguments); ``train`` has options of Hydra's."""
 
 _HELP = "see impasto --help"
-_PACKAGES = {
-    "onnx": "'impasto[export]'",
-    "onnxruntime": "'impasto[export]'",
-    "pygame": "'impasto[camera]'",
-    "torch": "torch",
-}
-"""What pip installs, for packages that not everybody has."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,24 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names that are no UTF-8 are printed as their bytes
-    try:
-        return _run(words)
-    except KeyboardInterrupt as stop:
-        return _fail(f"interrupted; {note(stop) or 'files already written are whole'}", status=130)
-    except ModuleNotFoundError as error:
-        if error.name not in _PACKAGES:
-            raise
-        install = f"pip install {_PACKAGES[error.name]}"
-        return _fail(f"error: expected the package {error.name}, found none: {install}", status=2)
-    except (ValueError, TypeError, OSError) as error:
-        return _fail(f"error: {one_line(error)}", status=2)
+    return status_of(lambda: _run(words))
 
 
 def _run(words: Sequence[str]) -> int:
     known = ["train", *COMMANDS]
     if not words:
         raise ValueError(f"expected a command ({', '.join(known)}), got none: see impasto --help")
-    command, *rest = map(_expand_home, words)
+    command, *rest = map(expand_home, words)
     if command == "train" and "--version" in rest:  # Hydra would answer with its own
         command = "--version"
     if command == "train":
@@ -76,14 +59,6 @@ def _run(words: Sequence[str]) -> int:
         rest = rest[:end] + [f"./{word}" if word.startswith("-") else word for word in rest[end + 1 :]]
     _check_options(rest, [*(name for name in module.OPTIONS if name.startswith("--")), "--help"])
     return module.run(_parsers()[command].parse_intermixed_args(rest))
-
-
-def _expand_home(word: str) -> str:
-    """Return a word with the home folder for a ``~`` at its start, or behind its option, where shells leave it."""
-    if word.startswith("-o~"):
-        return "-o" + os.path.expanduser(word[2:])
-    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
-    return option + equals + os.path.expanduser(value)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -116,8 +91,3 @@ def _check_options(words: Sequence[str], known: Sequence[str]) -> None:
             raise ValueError(
                 f"expected an option ({', '.join(known)}), got {option!r}: {advice(option, known, otherwise=_HELP)}"
             )
-
-
-def _fail(line: str, *, status: int) -> int:
-    print(line, file=sys.stderr)
-    return status

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -10,6 +11,14 @@ from impasto.files import NO_SPACE
 
 Options = Mapping[str, dict[str, Any]]
 """Keyword arguments of ArgumentParser.add_argument by the name of an option, or of a word that stands by itself."""
+
+_PACKAGES = {
+    "onnx": "'impasto[export]'",
+    "onnxruntime": "'impasto[export]'",
+    "pygame": "'impasto[camera]'",
+    "torch": "torch",
+}
+"""What pip installs, for packages that not everybody has."""
 
 
 def whole_number(word: str) -> int:
@@ -26,23 +35,39 @@ def natural_number(word: str) -> int:
     return int(word)
 
 
+def expand_home(word: str) -> str:
+    """Return a word with the home folder for a ``~`` at its start, or behind its option, where shells leave it."""
+    if word.startswith("-o~"):
+        return "-o" + os.path.expanduser(word[2:])
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return option + equals + os.path.expanduser(value)
+
+
 def advice(word: str, known: Iterable[str], *, otherwise: str = "check the path") -> str:
     """Return the end of an error about a word that none of the known ones is: the closest of them, if any is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {close[0]!r}?" if close else otherwise
 
 
-def status_of(work: Callable[[], None]) -> int:
-    """Do the work of a program and return its exit status; bad input and Ctrl-C are one line."""
+def status_of(work: Callable[[], int | None]) -> int:
+    """Do the work of a program and return its exit status; bad input, a missing package and Ctrl-C are one line.
+
+    In the words of the command line ``~`` is the home folder.
+    """
+    sys.argv[1:] = map(expand_home, sys.argv[1:])
     try:
-        work()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        return work() or 0
+    except KeyboardInterrupt as stop:
+        print(f"interrupted; {note(stop) or 'files already written are whole'}", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if error.name not in _PACKAGES:
+            raise
+        line = f"expected the package {error.name}, found none: pip install {_PACKAGES[error.name]}"
     except (ValueError, TypeError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    return 0
+        line = one_line(error)
+    print(f"error: {line}", file=sys.stderr)
+    return 2
 
 
 def one_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.judging import JUDGING, load_judge, with_memory
+from impasto.commands.judging import JUDGING, load_judge, told_of_memory
 from impasto.commands.stopping import signals_as_interrupts
 from impasto.commands.words import Options, whole_number
 
@@ -39,7 +39,7 @@ OPTIONS: Options = {
 }
 
 
-@with_memory
+@told_of_memory()
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, print where they are, and return the exit status."""
     from impasto.images import read_resized

@@ -1,8 +1,8 @@
 """Options and arguments that the subcommands with a loss network share. Nothing heavy is imported before it is used."""
 
 import argparse
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,21 +26,17 @@ JUDGING: Options = {
 """Options of the loss network."""
 
 
-def with_memory(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """Return a subcommand that raises ValueError where the memory does not suffice."""
+@contextmanager
+def told_of_memory() -> Iterator[None]:
+    """Raise ValueError where the memory does not suffice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        from impasto.memory import is_out_of_memory
 
-    @wraps(run)
-    def checked(arguments: argparse.Namespace) -> int:
-        try:
-            return run(arguments)
-        except (MemoryError, RuntimeError) as error:
-            from impasto.memory import is_out_of_memory
-
-            if not is_out_of_memory(error):
-                raise
-            raise ValueError("expected memory for pictures of that size, got too little: make them smaller") from error
-
-    return checked
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError("expected memory for pictures of that size, got too little: make them smaller") from error
 
 
 def load_judge(arguments: argparse.Namespace, *, pooling: str = "max") -> "LossNetwork":

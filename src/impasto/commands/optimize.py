@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impasto.commands.judging import JUDGING, load_judge, with_memory
+from impasto.commands.judging import JUDGING, load_judge, told_of_memory
 from impasto.commands.words import Options, advice, whole_number
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ OPTIONS: Options = {
 }
 
 
-@with_memory
+@told_of_memory()
 def run(arguments: argparse.Namespace) -> int:
     """Paint the photo, print where the result is, and return the exit status."""
     from impasto.commands.record import Record

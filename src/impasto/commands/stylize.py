@@ -3,7 +3,9 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,9 +126,9 @@ def run(arguments: argparse.Namespace) -> int:
     options = ClipOptions(arguments.quality, arguments.strip, arguments.resume, arguments.smooth)
     pictures = [job for job in jobs if not job.is_clip]
     clips = [job for job in jobs if job.is_clip]
-    with signals_as_interrupts(), _FrameBar(len(planned)) as bar:
+    with signals_as_interrupts(), _frame_bars(len(planned)) as show:
         painted = paint_all(painter, pictures, look=look, quality=options.quality, strip=options.strip)
-        filmed = paint_clips(painter, clips, look=look, options=options, progress=bar.show, warn=_warn)
+        filmed = paint_clips(painter, clips, look=look, options=options, progress=show, warn=_warn)
         return _report(chain(painted, filmed), count=len(planned), done=len(planned) - len(jobs))
 
 
@@ -136,39 +138,30 @@ def _show(arguments: argparse.Namespace, painter: "Painter", look: "Look") -> in
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it greets where only paths are printed
     from impasto.painting.camera import paint_camera
 
-    def tell(path: Path) -> None:
-        print(path, flush=True)
-
+    tell = partial(print, flush=True)
     folder = find_folder(arguments.output)
     with signals_as_interrupts():
         paint_camera(painter, arguments.camera, look, folder=folder, is_smooth=arguments.smooth, saved=tell)
     return 0
 
 
-class _FrameBar:
-    """A bar for each clip's frames; below the bar of files, if there are several."""
+@contextmanager
+def _frame_bars(files: int) -> Iterator[Callable[[Path, int, int | None], None]]:
+    """Yield what shows how many frames of a clip are done: a bar, below that of files if there are several."""
+    from tqdm import tqdm
 
-    def __init__(self, files: int) -> None:
-        self.line = int(files > 1)
-        self.source: Path | None = None
-        self.bar: Any = None
+    line = int(files > 1)
+    bars: dict[Path, Any] = {}
+    with ExitStack() as shown:
 
-    def __enter__(self) -> "_FrameBar":
-        return self
+        def show(source: Path, done: int, total: int | None) -> None:
+            if source not in bars:
+                shown.close()  # that of the clip before
+                bar = tqdm(desc=source.name, total=total, unit="frame", position=line, leave=False, disable=None)
+                bars[source] = shown.enter_context(bar)
+            bars[source].update(done - bars[source].n)
 
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def show(self, source: Path, done: int, total: int | None) -> None:
-        """Show how many frames of the source are done."""
-        from tqdm import tqdm
-
-        if source != self.source:
-            self.__exit__()
-            self.source = source
-            self.bar = tqdm(desc=source.name, total=total, unit="frame", position=self.line, leave=False, disable=None)
-        self.bar.update(done - self.bar.n)
+        yield show
 
 
 def _warn(line: str) -> None:

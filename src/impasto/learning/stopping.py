@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -42,21 +42,17 @@ class Stops(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to signals; Lightning gives them back to who listened before."""
         self._first_step = trainer.global_step
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                # Who starts a program in the background, or with nohup, asks it not to listen.
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    signal.signal(number, self._note)
+        # Who starts a program in the background, or with nohup, asks it not to listen.
+        _set({number: self._note for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN})
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
         """Stop here if that was asked for."""
-        if threading.current_thread() is threading.main_thread():
-            # Of a loader worker that died PyTorch tells by an error wherever the program is by then, in the midst of a
-            # save as well. It also looks for dead workers when it waits for photos: that is enough.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # Of a loader worker that died PyTorch tells by an error wherever the program is by then, in the midst of a save
+        # as well. It also looks for dead workers when it waits for photos: that is enough.
+        _set({signal.SIGCHLD: signal.SIG_DFL})
         self.check(trainer)
 
     def check(self, trainer: Trainer) -> None:
@@ -69,9 +65,7 @@ class Stops(Callback):
 
 def ignore_signals() -> None:
     """Let what was stopped come to its end undisturbed: whoever is impatient presses Ctrl-C once more."""
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+    _set(dict.fromkeys(SIGNALS, signal.SIG_IGN))
 
 
 @contextmanager
@@ -81,9 +75,14 @@ def signals_given_back() -> Iterator[None]:
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, listener in listeners.items():
-                signal.signal(number, listener)
+        _set(listeners)
+
+
+def _set(listeners: Mapping[signal.Signals, Any]) -> None:
+    """Set who listens to signals, which the main thread alone may do."""
+    if threading.current_thread() is threading.main_thread():
+        for number, listener in listeners.items():
+            signal.signal(number, listener)
 
 
 def fit(trainer: Trainer, *arguments: Any, stops: Stops, **named: Any) -> None:

@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import resources
 from operator import attrgetter
@@ -330,14 +330,9 @@ def preset_names(group: str) -> list[str]:
     return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
 
 
-def option_names(schema: type = TrainConfig, prefix: str = "") -> list[str]:
+def option_names() -> list[str]:
     """Return the dotted names of all options, groups included."""
-    names = []
-    for each in fields(schema):
-        names.append(prefix + each.name)
-        if isinstance(each.type, type) and is_dataclass(each.type):
-            names += option_names(each.type, f"{prefix}{each.name}.")
-    return names
+    return [name for name, _ in _flatten(OmegaConf.to_container(OmegaConf.structured(TrainConfig)))]
 
 
 _MAY_CHANGE = {
@@ -351,15 +346,15 @@ _MAY_CHANGE = {
 def lasting_options(config: TrainConfig) -> dict[str, Any]:
     """Return the options that a resumed run shares with its beginning: plain values by dotted name."""
     values = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
-    return {name: value for name, value in _flatten(values) if name not in _MAY_CHANGE}
+    return {name: value for name, value in _flatten(values) if name not in _MAY_CHANGE and not isinstance(value, dict)}
 
 
 def _flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted names and values, of a group before what is in it."""
     for name, value in values.items():
+        yield prefix + name, value
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def to_yaml(config: TrainConfig) -> str:

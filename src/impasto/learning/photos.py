@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
@@ -172,7 +173,6 @@ class PhotoCrops(Dataset[Tensor]):
         self._news: dict[Path, str] = {}
         self._decoded: dict[Path, Tensor] = {}
         self.sound: set[Path] = set()
-        self._round: tuple[int, NDArray[np.int64]] | None = None
 
     def __getitem__(self, number: int) -> Tensor:
         """Return sample ``number`` of the run.
@@ -225,19 +225,12 @@ class PhotoCrops(Dataset[Tensor]):
     def _photo(self, number: int, random: np.random.Generator) -> tuple[str, Tensor]:
         """Return the photo whose turn it is, or the first readable one of a random sequence after it, and its path."""
         rounds, position = divmod(number, len(self.files))
-        path = self.files[self._order(rounds)[position]]
+        path = self.files[_order(len(self.files), self.seed, rounds)[position]]
         while (pixels := self._read(path)) is None:
             if len(self.skipped) >= len(self.files):  # none may be left to find
                 self._give_up()
             path = self.files[random.integers(len(self.files))]
         return str(path), pixels
-
-    def _order(self, rounds: int) -> NDArray[np.int64]:
-        """Return the order of the photos in a round; the last one is kept, for shuffling many photos takes time."""
-        if self._round is None or self._round[0] != rounds:
-            order = np.random.default_rng([self.seed, 1, rounds]).permutation(len(self.files))
-            self._round = rounds, order
-        return self._round[1]
 
     def _read(self, path: Path) -> Tensor | None:
         if path in self._decoded:
@@ -297,6 +290,12 @@ class PhotoCrops(Dataset[Tensor]):
         crop = _scale(pixels[:, top : top + side, left : left + side], size, size)
         crop = crop.flip(-1) if random.uniform() < 0.5 else crop
         return _expose(crop, 2 ** random.uniform(-1, 1.5)) if random.uniform() < self.exposed_share else crop
+
+
+@lru_cache(maxsize=1)  # shuffling many photos takes time
+def _order(count: int, seed: int, rounds: int) -> NDArray[np.int64]:
+    """Return the order of the photos in a round."""
+    return np.random.default_rng([seed, 1, rounds]).permutation(count)
 
 
 def _expose(pixels: Tensor, gain: float) -> Tensor:

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self, Unpack, overload
+from typing import Self, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from impasto.style_file import Style, load_style
 from impasto.transformer import find_device
 
 _BYTES = 36  # that a pixel takes, times the network's width: measured 26 as a whole, 33 in bands
+
+_Image = TypeVar("_Image", Image.Image, Pixels, Tensor)
 
 
 class Stylizer(Painter):
@@ -41,15 +43,7 @@ class Stylizer(Painter):
         """Return the stylizer of a style file, a checkpoint or a run folder; raises as load_style and the class do."""
         return cls(load_style(Path(path)), device=device)
 
-    @overload
-    def __call__(self, image: Image.Image, **options: Unpack[LookOptions]) -> Image.Image: ...
-    @overload
-    def __call__(self, image: Pixels, **options: Unpack[LookOptions]) -> Pixels: ...
-    @overload
-    def __call__(self, image: Tensor, **options: Unpack[LookOptions]) -> Tensor: ...
-    def __call__(
-        self, image: Image.Image | Pixels | Tensor, **options: Unpack[LookOptions]
-    ) -> Image.Image | Pixels | Tensor:
+    def __call__(self, image: _Image, **options: Unpack[LookOptions]) -> _Image:
         """Return the painted image, of the kind, size, type and device of the image; the options are those of Look.
 
         A Pillow image of any mode gives RGB, or RGBA where it is transparent, and is turned upright first. An array is

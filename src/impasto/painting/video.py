@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -54,7 +54,7 @@ def paint_clip(
         if writer.left_out:
             warn(f"{str(job.target)!r} cannot hold, and leaves out: {', '.join(writer.left_out)}")
         former = part.former if options.resume else None
-        run = _Run(painter, source, former, writer, look, smooth=Smoother() if options.smooth else None)
+        run = _Run(painter, source, former, writer, look, Smoother() if options.smooth else None)
         try:
             run.paint(part, progress)
             writer.close()
@@ -138,26 +138,23 @@ class _Part:
             self.path.unlink(missing_ok=True)
 
 
+@dataclass
 class _Run:
     """The frames of one clip, from the source, or painted by a former run, to the writer."""
 
-    def __init__(
-        self,
-        painter: Painter,
-        source: ClipReader,
-        former: FormerClip | None,
-        writer: ClipWriter,
-        look: Look,
-        *,
-        smooth: Smoother | None,
-    ) -> None:
-        self.painter, self.source, self.writer, self.look = painter, source, writer, look
-        self.smooth = smooth
+    painter: Painter
+    source: ClipReader
+    former: FormerClip | None
+    writer: ClipWriter
+    look: Look
+    smooth: Smoother | None
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        former, smooth = self.former, self.smooth
         # Before the packets, for both read the same file.
-        self.last_painted = former.last_frame(source.form) if former is not None and smooth is not None else None
-        self.former = iter(()) if former is None else former.packets()
-        self.former_frames = 0 if former is None else former.frames
-        self.done = 0
+        self.last_painted = former.last_frame(self.source.form) if former is not None and smooth is not None else None
+        self.packets = iter(()) if former is None else former.packets()
 
     def paint(self, part: _Part, progress: Progress) -> None:
         """Write the whole clip; the part is shown when it has more frames than that of the earlier run."""
@@ -176,10 +173,11 @@ class _Run:
             writes.finish()
 
     def _add(self, frame: Frame, writes: "_Writes") -> None:
-        packet = next(self.former, None)
+        packet = next(self.packets, None)
         if packet is not None:
             writes.add(self.writer.write_encoded, packet, frame)
-            if self.smooth is not None and self.last_painted is not None and self.done == self.former_frames - 1:
+            is_last = self.former is not None and self.done == self.former.frames - 1
+            if is_last and self.smooth is not None and self.last_painted is not None:
                 self.smooth.remember(frame.pixels, self.last_painted)
         else:
             writes.add(self.writer.write, replace(frame, pixels=self._paint(frame.pixels)))

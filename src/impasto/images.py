@@ -71,7 +71,8 @@ def read_image(path: Path) -> "Tensor":
         FileNotFoundError: nothing is there.
         ImageFileError: the file is no image, is damaged, or is too large to be decoded safely.
     """
-    return to_float(_to_tensor(_on_white(decode(path), with_profile=True))[None])
+    with opened(path) as file:
+        return to_float(_to_tensor(_on_white(upright(file), with_profile=True))[None])
 
 
 def read_pixels(path: Path, *, at_least: int) -> "Tensor":
@@ -294,12 +295,6 @@ def limit_pixels(most: int) -> None:
 def pixel_limit() -> int | None:
     """Return how many pixels a picture may have; None: any number."""
     return None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
-
-
-def decode(path: Path) -> Image.Image:
-    """Return the first frame, upright, in the file's own mode but with 16 bits at most. Raises as read_image does."""
-    with opened(path) as file:
-        return upright(file)
 
 
 @contextmanager

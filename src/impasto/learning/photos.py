@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -71,9 +72,8 @@ def sample_photos() -> tuple[list[Path], list[Path]]:
     """Return the files to train on and those held out, of the photographs that come with scikit-image."""
     folder = Path(str(resources.files("skimage"))) / "data"
     found = {path.name: path for path in folder.iterdir()}
-    return [found[name] for name in SAMPLES if name in found], [
-        found[name] for name in HELD_OUT_SAMPLES if name in found
-    ]
+    trained_on, held_out = ([found[name] for name in names if name in found] for names in (SAMPLES, HELD_OUT_SAMPLES))
+    return trained_on, held_out
 
 
 def coco_photos(root: Path) -> list[Path]:
@@ -133,6 +133,7 @@ def hold_out(photos: Sequence[Path], *, seed: int) -> tuple[list[Path], list[Pat
 # ---- crops ------------------------------------------------------------------------------------------------------
 
 
+@dataclass(eq=False, repr=False)
 class PhotoCrops(Dataset[Tensor]):
     """Endless random crops, uint8 (3, size, size), of photo files and, by ``generated_share``, generated pictures.
 
@@ -145,30 +146,26 @@ class PhotoCrops(Dataset[Tensor]):
         PhotoError: there are neither files nor generated pictures.
     """
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        *,
-        size: int,
-        seed: int,
-        generated: Sequence[Tensor] = (),
-        generated_share: float = 0.0,
-        exposed_share: float = 0.0,
-        small_size: int = 0,
-        small_samples: int = 0,
-        memory: int = 2**30,
-        cache: PhotoCache | None = None,
-    ) -> None:
-        if not files and not generated:
+    files: list[Path]
+    _: KW_ONLY
+    size: int
+    seed: int
+    generated: list[Tensor] = field(default_factory=list)
+    generated_share: float = 0.0
+    exposed_share: float = 0.0
+    small_size: int = 0
+    small_samples: int = 0
+    memory: int = 2**30
+    cache: PhotoCache | None = None
+
+    def __post_init__(self) -> None:
+        if not self.files and not self.generated:
             raise PhotoError(
                 "expected photos or generated pictures to train on, got neither: "
                 "raise data.generated, or lower data.generated_share"
             )
-        self.files, self.generated = list(files), list(generated)
-        self.size, self.seed, self.memory, self.cache = size, seed, memory, cache
-        self.exposed_share = exposed_share
-        self.small_size, self.small_samples = small_size, small_samples
-        self.generated_share = 0.0 if not generated else generated_share if files else 1.0
+        if not self.files or not self.generated:
+            self.generated_share = 1.0 if self.generated else 0.0
         self.skipped: dict[Path, str] = {}
         self._news: dict[Path, str] = {}
         self._decoded: dict[Path, Tensor] = {}
@@ -332,6 +329,7 @@ def _middle(pixels: Tensor, *, aspect: int) -> Tensor:
 # ---- the data module --------------------------------------------------------------------------------------------
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PhotoDataModule(LightningDataModule):
     """Batches (N, 3, size, size) in [0, 1] for training, and fixed held-out photos for validation and previews.
 
@@ -340,27 +338,21 @@ class PhotoDataModule(LightningDataModule):
     ``small_size``. ``skipped`` holds why photos could not be read so far, by their name within ``root``.
     """
 
-    def __init__(
-        self,
-        *,
-        source: str,
-        root: Path | None = None,
-        cache: Path | None = None,
-        image_size: int = 256,
-        batch_size: int = 4,
-        seed: int = 0,
-        workers: int = 0,
-        generated: int = 48,
-        generated_share: float = 0.5,
-        small_size: int = 0,
-        small_steps: int = 0,
-        start: int = 0,
-    ) -> None:
+    source: str
+    root: Path | None = None
+    cache: Path | None = None
+    image_size: int = 256
+    batch_size: int = 4
+    seed: int = 0
+    workers: int = 0
+    generated: int = 48
+    generated_share: float = 0.5
+    small_size: int = 0
+    small_steps: int = 0
+    start: int = 0
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.source, self.root, self.cache, self.seed = source, root, cache, seed
-        self.image_size, self.batch_size, self.workers = image_size, batch_size, workers
-        self.generated, self.generated_share, self.start = generated, generated_share, start
-        self.small_size, self.small_steps = small_size, small_steps
         self.skipped: dict[str, str] = {}
         self._troubled = False
         self.crops: PhotoCrops

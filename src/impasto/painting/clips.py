@@ -391,21 +391,13 @@ def _name_layout(context: Any) -> None:
         context.layout = _LAYOUTS[layout.nb_channels]
 
 
+@dataclass(frozen=True)
 class FormerClip:
-    """The encoded frames of a partial clip, to go on from.
+    """The encoded frames of a partial clip, to go on from; ``mark`` is what it says of its making."""
 
-    ``mark`` is what it says of its making.
-
-    Raises:
-        ClipError: the file is no clip.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with _open(path) as container:
-            stream = _main_stream(container, path)
-            self.mark = next((value for key, value in stream.metadata.items() if key.lower() == "handler_name"), "")
-        self.frames = sum(1 for _ in self._whole_packets())
+    path: Path
+    mark: str
+    frames: int
 
     @classmethod
     def find(cls, path: Path) -> Self | None:
@@ -423,15 +415,18 @@ class FormerClip:
                 f"expected a partial clip that can be read, got {error.strerror!r} for {str(path)!r}: move it away"
             ) from error
         try:
-            former = cls(path)
+            with _open(path) as container:
+                tags = _main_stream(container, path).metadata
+            frames = sum(1 for _ in _whole_packets(path))
         except (FileNotFoundError, ClipError):
             return None
-        return former if former.frames else None
+        mark = next((value for key, value in tags.items() if key.lower() == "handler_name"), "")
+        return cls(path, mark, frames) if frames else None
 
     def packets(self) -> "Iterator[av.Packet[Any]]":
         """Yield the packet of each frame, as the encoder gave it."""
         packing = None
-        for packet in self._whole_packets():
+        for packet in _whole_packets(self.path):
             if packet.stream.codec_context.name != "h264":
                 yield packet
                 continue
@@ -441,21 +436,22 @@ class FormerClip:
     def last_frame(self, form: Form) -> Pixels | None:
         """Return the pixels of the last frame, or None without one."""
         last = None
-        for packet in self._whole_packets():
+        for packet in _whole_packets(self.path):
             if packet.is_keyframe:
                 packet.stream.codec_context.flush_buffers()
             for frame in packet.decode():
                 last = frame
         return None if last is None else _to_pixels(last, form.painted)
 
-    def _whole_packets(self) -> "Iterator[av.Packet[Any]]":
-        # A killed run may leave half a packet at the end.
-        with _open(self.path) as container, suppress(av.FFmpegError):
-            for packet in container.demux(_main_stream(container, self.path)):
-                if packet.is_corrupt:
-                    return
-                if packet.size:
-                    yield packet
+
+def _whole_packets(path: Path) -> "Iterator[av.Packet[Any]]":
+    # A killed run may leave half a packet at the end.
+    with _open(path) as container, suppress(av.FFmpegError):
+        for packet in container.demux(_main_stream(container, path)):
+            if packet.is_corrupt:
+                return
+            if packet.size:
+                yield packet
 
 
 def _options(path: Path, source: ClipReader) -> dict[str, str]:
@@ -505,7 +501,6 @@ def _read_form(path: Path) -> Form:
     if frame is None:
         raise ClipError(f"expected a clip with frames, found none in {str(path)!r}: give another file")
     _check_size(frame.width, frame.height, path)
-    is_rgb = frame.format.is_rgb
     return Form(
         width=frame.width,
         height=frame.height,
@@ -515,7 +510,7 @@ def _read_form(path: Path) -> Form:
         color_range=frame.color_range,
         color_primaries=frame.color_primaries,
         color_trc=frame.color_trc,
-        is_rgb=is_rgb,
+        is_rgb=frame.format.is_rgb,
     )
 
 

@@ -131,7 +131,7 @@ def test_it_is_the_function_of_plain_layers_padded_by_reflection(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_normalisation_keeps_channels_last_and_calculates_with_float32(dtype: torch.dtype) -> None:
-    norm = InstanceNorm(5)
+    norm = InstanceNorm(5, affine=True)
     nn.init.uniform_(norm.weight)
     nn.init.normal_(norm.bias)
     features = (3 + torch.randn(2, 5, 60, 70)).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -144,7 +144,7 @@ def test_normalisation_keeps_channels_last_and_calculates_with_float32(dtype: to
 
 @torch.no_grad()
 def test_upsampling_repeats_the_nearest_value() -> None:
-    layer = UpsampleConvLayer(2, 2)
+    layer = UpsampleConvLayer(2, 2, kernel=3)
     layer.norm = nn.Identity()
     layer.conv.weight.zero_()
     nn.init.zeros_(layer.get_parameter("conv.bias"))

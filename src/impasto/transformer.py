@@ -27,9 +27,6 @@ class InstanceNorm(nn.InstanceNorm2d):
     torch's own puts channels first there, after every convolution, and the next one back again.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, affine=True)
-
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the input's shape."""
         if x.device.type != "cpu":
@@ -50,7 +47,7 @@ class ConvLayer(nn.Module):
         super().__init__()
         self.padding = (kernel // 2,) * 4
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride)
-        self.norm = InstanceNorm(out_channels) if norm else nn.Identity()
+        self.norm = InstanceNorm(out_channels, affine=True) if norm else nn.Identity()
         self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,9 +66,6 @@ class UpsampleConvLayer(ConvLayer):
     function, with less than half of the arithmetic, and never the large features before the convolution.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, kernel=3)
-
     def convolve(self, x: Tensor) -> Tensor:
         """Return the features before they are normalised."""
         # Which of the kernel's three rows fall on which of two rows of small features: first for the odd rows of the
@@ -87,9 +81,6 @@ class UpsampleConvLayer(ConvLayer):
 
 class OutputConvLayer(ConvLayer):
     """A convolution alone. Computed for 2x2 px at a time: processors compute 16 channels at once, and it has three."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: int) -> None:
-        super().__init__(in_channels, out_channels, kernel=kernel, norm=False, relu=False)
 
     def convolve(self, x: Tensor) -> Tensor:
         """Return the features."""
@@ -141,9 +132,9 @@ class TransformerNet(nn.Module):
             ConvLayer(2 * width, 4 * width, kernel=3, stride=2),
             *(ResidualBlock(4 * width) for _ in range(5)),
             # Each under the name that style files have for it.
-            nn.Sequential(OrderedDict(layer=UpsampleConvLayer(4 * width, 2 * width))),
-            nn.Sequential(OrderedDict(layer=UpsampleConvLayer(2 * width, width))),
-            OutputConvLayer(width, 3, kernel=9),
+            nn.Sequential(OrderedDict(layer=UpsampleConvLayer(4 * width, 2 * width, kernel=3))),
+            nn.Sequential(OrderedDict(layer=UpsampleConvLayer(2 * width, width, kernel=3))),
+            OutputConvLayer(width, 3, kernel=9, norm=False, relu=False),
         )
 
     def forward(self, images: Tensor) -> Tensor:

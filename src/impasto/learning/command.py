@@ -130,12 +130,18 @@ def _run_job(raw: DictConfig, errors: list[ValueError | TypeError | OSError], *,
         validate(config)
         from impasto.learning.training import run  # noqa: PLC0415 - heavy, and only now is the input known to be good
 
-        status = run(config, go_on=_command_to_go_on(words), paint=_begin("stylize"), left=_commands_left(words))
+        stopped = run(config, go_on=_command_to_go_on(words), paint=_begin("stylize"))
+    except KeyboardInterrupt as stop:  # in the preparation
+        for command in _commands_left(words):
+            stop.add_note(f"not trained yet: {command}")
+        raise
     except (ValueError, TypeError, OSError) as error:
         errors.append(error)
     else:
-        if status != 0:
-            raise _Stopped(status)
+        if stopped is not None and stopped.status != 0:
+            for command in _commands_left(words)[int(stopped.steps > 0) :]:
+                print(f"not trained yet: {command}", file=sys.stderr)
+            raise _Stopped(stopped.status)
 
 
 def _command_to_go_on(words: Sequence[str]) -> str:

@@ -90,11 +90,10 @@ class TrainingResult:
 
 
 @signals_given_back()
-def run(config: TrainConfig, *, go_on: str, paint: Sequence[str], left: Sequence[str] = ()) -> int:
-    """Train a style, print where it is and what to do with it, and return the exit status.
+def run(config: TrainConfig, *, go_on: str, paint: Sequence[str]) -> Stopped | None:
+    """Train a style, print where it is and what to do with it, and return what stopped it, if anything did.
 
-    ``go_on`` is what to type where the training was stopped, ``paint`` the first words of what paints, and ``left`` are
-    the commands of this training and of those that would have come next, where there are several.
+    ``go_on`` is what to type where the training was stopped, ``paint`` the first words of what paints.
 
     Raises:
         ValueError, OSError: as ``train`` does; also ValueError where the memory does not suffice.
@@ -103,14 +102,7 @@ def run(config: TrainConfig, *, go_on: str, paint: Sequence[str], left: Sequence
         result = train(config)
     except Stopped as stopped:
         print(describe_stop(config, stopped, go_on=go_on, paint=paint), file=sys.stderr)
-        begun = int(stopped.steps > 0)
-        for command in left[begun:] if stopped.status != 0 else ():
-            print(f"not trained yet: {command}", file=sys.stderr)
-        return stopped.status
-    except KeyboardInterrupt as stop:  # in the preparation
-        for command in left:
-            stop.add_note(f"not trained yet: {command}")
-        raise
+        return stopped
     except OSError as error:
         if error.errno in NO_SPACE:
             print(file=sys.stderr)  # the progress bar has not ended its line
@@ -123,7 +115,7 @@ def run(config: TrainConfig, *, go_on: str, paint: Sequence[str], left: Sequence
         traceback.clear_frames(error.__traceback__)  # a sweep goes on, and needs what they hold
         raise ValueError("; ".join([describe_lack(config), *getattr(error, "__notes__", [])])) from error
     print(describe_result(result, paint))
-    return 0
+    return None
 
 
 def describe_lack(config: TrainConfig) -> str:

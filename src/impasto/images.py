@@ -238,19 +238,22 @@ def find_images(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> lis
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder of images, found none at {str(folder)!r}: check the path")
+
+    def warn(error: OSError) -> None:
+        _log.warning("passed over a folder that cannot be read: %s: %r", error.strerror, error.filename)
+
     found: list[Path] = []
     seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, onerror=_warn_of, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=warn, followlinks=True):
         real = os.path.realpath(parent)
-        # A link may lead back up: what was seen already is not entered again.
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in names if real not in seen and _is_named(name, suffixes)]
+        if real in seen:  # a link may lead back up
+            folders.clear()
+            continue
         seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        shown = (name for name in names if not name.startswith("."))
+        found += [Path(parent, name) for name in shown if os.path.splitext(name)[1].lower() in suffixes]
     return sorted(found)
-
-
-def _warn_of(error: OSError) -> None:
-    _log.warning("passed over a folder that cannot be read: %s: %r", error.strerror, error.filename)
 
 
 def contact_sheet(rows: Sequence[Sequence["Tensor"]], *, height: int = 256) -> "Tensor":
@@ -278,10 +281,6 @@ def _strip(row: Sequence["Tensor"], *, height: int, gap: int) -> "Tensor":
 
     scaled = [resize_to(image, height, round(image.shape[-1] * height / image.shape[-2])) for image in row]
     return F.pad(torch.cat([F.pad(image, (0, gap), value=1.0) for image in scaled], dim=-1), (gap, 0), value=1.0)
-
-
-def _is_named(name: str, suffixes: Collection[str]) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
 
 
 def limit_pixels(most: int) -> None:

@@ -126,7 +126,9 @@ def _find_in_run(folder: Path) -> Path:
 
 
 def _load_style_file(path: Path) -> Style:
-    if not _begins_like_safetensors(path):
+    with path.open("rb") as stream:
+        begin = stream.read(9)
+    if begin[8:] != b"{":  # eight bytes of length, then JSON
         raise StyleFileError(
             f"expected a style file, got something else in {str(path)!r}: "
             "give a .safetensors file that impasto has trained, a .ckpt checkpoint or a run folder"
@@ -143,11 +145,6 @@ def _load_style_file(path: Path) -> Style:
         raise StyleFileError(
             f"expected a whole style file, got a damaged one in {str(path)!r}: copy it again or train the style again"
         ) from error
-
-
-def _begins_like_safetensors(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"  # eight bytes of length, then JSON
 
 
 def _load_checkpoint(path: Path) -> Style:

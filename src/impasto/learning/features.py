@@ -132,7 +132,8 @@ class LossNetwork(nn.Module):
         for previous, name in zip(("", *self.order), self.order, strict=False):
             x = self._apply_layer(x, name, keep_input=previous in layers)
             if name in layers:
-                features[name] = self._calibrate(x, name)
+                matrix = self.calibrations.get(name)
+                features[name] = x if matrix is None else F.conv2d(x, matrix[:, :, None, None])
             if len(features) == len(set(layers)):
                 break
         return features
@@ -172,9 +173,6 @@ class LossNetwork(nn.Module):
         if name.startswith("relu"):
             return F.relu(x, inplace=not keep_input)
         return POOLING[self.pooling](x)
-
-    def _calibrate(self, x: Tensor, name: str) -> Tensor:
-        return F.conv2d(x, self.calibrations[name][:, :, None, None]) if name in self.calibrations else x
 
 
 def layer_names(channels: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:

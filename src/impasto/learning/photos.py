@@ -364,7 +364,9 @@ class PhotoDataModule(LightningDataModule):
         if hasattr(self, "crops"):
             return
         files, self.held_out = self._find()
-        generated = []
+        cache, generated = None, []
+        if self.cache is not None and self.root is not None:
+            cache = open_cache(self.cache, photos=self.root, at_least=LARGEST_CROP * self.image_size)
         if self.source == "samples" and self.generated_share > 0:
             side = math.ceil(GENERATED_SIZE * self.image_size)
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
@@ -380,7 +382,7 @@ class PhotoDataModule(LightningDataModule):
             exposed_share=EXPOSED_SHARE,
             small_size=self.small_size,
             small_samples=self.small_steps * self.batch_size,
-            cache=self._open_cache(),
+            cache=cache,
         )
         self.crops.probe()
         # A photo that cannot be read cannot be a preview either.
@@ -397,11 +399,6 @@ class PhotoDataModule(LightningDataModule):
             raise PhotoError(f"expected a folder for the source {self.source!r}, got none: name it with data.root=DIR")
         find = {"folder": find_photos, "coco": coco_photos}[self.source]
         return hold_out(find(self.root), seed=self.seed)
-
-    def _open_cache(self) -> PhotoCache | None:
-        if self.cache is None or self.root is None:
-            return None
-        return open_cache(self.cache, photos=self.root, at_least=LARGEST_CROP * self.image_size)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the endless batches, uint8, from sample ``start`` on."""

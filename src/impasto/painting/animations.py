@@ -207,7 +207,8 @@ def _read_part(path: Path) -> tuple[str | None, list[Image.Image]]:
     try:
         with opened(path) as file:
             is_gif = file.format == "GIF"
-            said = _text(file.info.get("comment", "") if is_gif else file.getexif().get(ExifTags.Base.Software, ""))
+            noted = file.info.get("comment", "") if is_gif else file.getexif().get(ExifTags.Base.Software, "")
+            said = noted.decode("ascii", "replace") if isinstance(noted, bytes) else str(noted)
         pictures = [to_pillow(picture) for picture, _ in _read(path)]
     except (FileNotFoundError, ImageFileError):
         return None, []
@@ -230,7 +231,3 @@ def _describe(mark: str, runs: str, contents: Iterable[bytes]) -> str:
 def _content(frame: Image.Image) -> bytes:
     # Of a copy: where colours are transparent Pillow changes the palette, which then cannot be written.
     return hashlib.sha256(frame.copy().convert("RGBA").tobytes()).digest()
-
-
-def _text(said: object) -> str:
-    return said.decode("ascii", "replace") if isinstance(said, bytes) else str(said)

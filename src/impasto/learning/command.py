@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
         for error in errors:
             print(f"error: {error}", file=sys.stderr)
         if isinstance(stop, _Stopped):
-            return stop.status
+            return stop.args[0]
         raise
     if len(errors) > 1:
         raise ValueError(f"{len(errors)} styles were not trained: {'; '.join(map(str, errors))}")
@@ -116,11 +116,7 @@ def _explained() -> Iterator[None]:
 
 
 class _Stopped(BaseException):
-    """Ends a whole sweep: Hydra catches every Exception and goes on with the next style."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+    """Ends a whole sweep with an exit status: Hydra catches every Exception and goes on with the next style."""
 
 
 def _run_job(raw: DictConfig, errors: list[ValueError | TypeError | OSError], *, words: Sequence[str]) -> None:

@@ -41,16 +41,10 @@ _DEEP_MODES = ("I;12", "I;16", "LA;16", "RGB;16", "RGBA;16")
 _BAND_PIXELS = 2**24  # what is converted at a time
 _LONGEST_EXIF = 65_000  # a JPEG's; longer ones hold the maker's own thumbnails
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False)}
-_KEPT_TAGS = (
-    ExifTags.Base.ImageDescription,
-    ExifTags.Base.Make,
-    ExifTags.Base.Model,
-    ExifTags.Base.Software,
-    ExifTags.Base.DateTime,
-    ExifTags.Base.Artist,
-    ExifTags.Base.HostComputer,
-    ExifTags.Base.Copyright,
-)
+_KEPT_TAGS = [
+    ExifTags.Base[name]
+    for name in ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "HostComputer", "Copyright")
+]
 # The last is where, in the old file, more stands that is not read.
 _LEFT_OUT = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.IFD.Interop)
 

@@ -233,6 +233,12 @@ def test_the_zip_is_removed_on_request_and_not_downloaded_again_for_it(
     assert last == f"val2017: already unpacked in {str(tmp_path / 'val2017')!r}"
 
 
+def test_the_home_folder_is_found(tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert download(Path("~/coco"), mirror) == 0
+    assert (tmp_path / "coco" / "val2017").is_dir()
+
+
 def test_a_broken_connection_is_told_and_the_next_run_asks_for_the_rest(
     tmp_path: Path, mirror: Mirror, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,25 +28,18 @@ SIZE, ITERATIONS, STYLE_SIZE = 384, 300, 384
 
 def number(word: str) -> float:
     """Return a finite number of 0 or more."""
-    value = _to_float(word)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {word!r}")
-    return value
+    with suppress(ValueError):
+        if 0 <= float(word) < math.inf:
+            return float(word)
+    raise argparse.ArgumentTypeError(f"expected a number of 0 or more, got {word!r}")
 
 
 def learning_rate(word: str) -> float:
     """Return a finite number above 0: with 0 the picture would never change."""
-    value = _to_float(word)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {word!r}")
-    return value
-
-
-def _to_float(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan
+    with suppress(ValueError):
+        if 0 < float(word) < math.inf:
+            return float(word)
+    raise argparse.ArgumentTypeError(f"expected a number above 0, got {word!r}")
 
 
 def layers(word: str) -> dict[str, float]:

@@ -54,7 +54,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from impasto.commands.words import natural_number, status_of, whole_number
+from impasto.commands.words import file_path, natural_number, status_of, whole_number
 from impasto.images import to_float
 from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.command import read_options
@@ -699,11 +699,11 @@ def parse_arguments() -> argparse.Namespace:
     stylize.add_argument("--pictures", type=whole_number, default=8, help="in the folder")
     stylize.add_argument("--device", default="cpu", help="auto, cpu (default), cuda or mps")
     stylize.add_argument("--threads", type=whole_number, default=2, help="on a CPU")
-    photos.add_argument("--folder", type=Path, help="of photos (default: one is made)")
+    photos.add_argument("--folder", type=file_path, help="of photos (default: one is made)")
     photos.add_argument(
         "--count", type=whole_number, default=118_287, help="files in the folder made (default: as COCO has)"
     )
-    photos.add_argument("--cache", type=Path, metavar="DIR", help="also with decoded photos kept in this folder")
+    photos.add_argument("--cache", type=file_path, metavar="DIR", help="also with decoded photos kept in this folder")
     photos.add_argument("--memory", type=natural_number, default=1024, help="MiB for decoded photos, of each process")
     photos.add_argument("--workers", type=natural_number, nargs="+", default=[0, 1, 2])
     photos.add_argument("--size", type=whole_number, default=256, help="side of the crops in px")
@@ -713,7 +713,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     for command in (train, stylize, photos):
         command.add_argument("--rounds", type=whole_number, default=7)
-        command.add_argument("--json", type=Path, help="write every figure to this file")
+        command.add_argument("--json", type=file_path, help="write every figure to this file")
     return parser.parse_args()
 
 

@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from tqdm import tqdm
 
-from impasto.commands.words import status_of, whole_number
+from impasto.commands.words import file_path, status_of, whole_number
 from impasto.images import find_images, read_image, resize
 from impasto.learning.config import BUILTIN, style_picture
 from impasto.learning.features import SLIM_LAYERS, VGG_CHANNELS, LossNetwork, channels_of, load_loss_network
@@ -94,9 +94,9 @@ def run(arguments: argparse.Namespace) -> None:
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("styles", type=Path, nargs="+", help="style files or run folders")
-    parser.add_argument("--weights", type=Path, required=True, help="VGG-16 weights on the 0-255 scale")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("styles", type=file_path, nargs="+", help="style files or run folders")
+    parser.add_argument("--weights", type=file_path, required=True, help="VGG-16 weights on the 0-255 scale")
+    parser.add_argument("--photos", type=file_path, required=True, help="folder of photographs")
     parser.add_argument("--count", type=whole_number, default=6, help="photographs, spread over the folder")
     return parser.parse_args()
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from impasto.cli import main as impasto
-from impasto.commands.words import natural_number, status_of, whole_number
+from impasto.commands.words import file_path, natural_number, status_of, whole_number
 from impasto.learning.command import read_options
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.training import choose_precision, make_module, seconds_of_steps, starting_weights
@@ -138,13 +138,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--starts", nargs="+", default=starts, help=f"values of init; default: {' '.join(starts)}")
     parser.add_argument("--steps", type=whole_number, nargs="+", default=steps, help="default: 125 250 500")
     parser.add_argument("--scratch-steps", type=whole_number, nargs="+", default=scratch, help="default: 500 1000 2000")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
+    parser.add_argument("--photos", type=file_path, required=True, help="folder of photos never trained on")
     parser.add_argument("--count", type=natural_number, default=16, help="photos to judge by (default: 16)")
     parser.add_argument("--loss-network", default="vgg16", help="the judge (default: vgg16)")
-    parser.add_argument("--weights", type=Path, help="its weights (default: torch's hub cache, or a download)")
-    parser.add_argument("--work", type=Path, default=Path("runs/starts"), help="folder of the runs")
-    parser.add_argument("--json", type=Path, help="write the totals to this file")
-    parser.add_argument("--plot", type=Path, help="draw them to this file")
+    parser.add_argument("--weights", type=file_path, help="its weights (default: torch's hub cache, or a download)")
+    parser.add_argument("--work", type=file_path, default=Path("runs/starts"), help="folder of the runs")
+    parser.add_argument("--json", type=file_path, help="write the totals to this file")
+    parser.add_argument("--plot", type=file_path, help="draw them to this file")
     return parser.parse_args()
 
 

@@ -31,7 +31,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from tqdm import tqdm
 
-from impasto.commands.words import natural_number, status_of, whole_number
+from impasto.commands.words import file_path, natural_number, status_of, whole_number
 from impasto.files import written_whole
 from impasto.images import contact_sheet, read_image, resize, write_image
 from impasto.learning.config import preset_names, read_preset
@@ -406,8 +406,8 @@ def run(arguments: argparse.Namespace) -> None:
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("styles", type=Path, nargs="+", help="style files or run folders of built-in styles")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
+    parser.add_argument("styles", type=file_path, nargs="+", help="style files or run folders of built-in styles")
+    parser.add_argument("--photos", type=file_path, required=True, help="folder of photos never trained on")
     parser.add_argument("--count", type=natural_number, default=20, help="photos, spread over the folder (default: 20)")
     parser.add_argument("--sizes", type=whole_number, nargs="+", default=[256, 512, 1024], help="default: 256 512 1024")
     parser.add_argument("--iterations", type=whole_number, default=500, help="of L-BFGS (default: 500)")
@@ -416,10 +416,12 @@ def parse_arguments() -> argparse.Namespace:
         "--loss", choices=preset_names("loss"), help="the objective (default: what each was trained on)"
     )
     parser.add_argument("--loss-network", default="vgg16", help="which gives the objective (default: vgg16)")
-    parser.add_argument("--weights", type=Path, help="its weights (default: torch's hub cache, or a download)")
-    parser.add_argument("--judge-weights", type=Path, help="VGG-19's, whole or its first three blocks (default: same)")
+    parser.add_argument("--weights", type=file_path, help="its weights (default: torch's hub cache, or a download)")
+    parser.add_argument(
+        "--judge-weights", type=file_path, help="VGG-19's, whole or its first three blocks (default: same)"
+    )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
-    parser.add_argument("--to", type=Path, default=Path("comparison"), help="default: comparison")
+    parser.add_argument("--to", type=file_path, default=Path("comparison"), help="default: comparison")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.count, arguments.sizes, arguments.iterations = 2, [128], 50

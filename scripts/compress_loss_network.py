@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from impasto.commands.words import natural_number, status_of, whole_number
+from impasto.commands.words import file_path, natural_number, status_of, whole_number
 from impasto.files import written_whole
 from impasto.images import find_images, read_pixels, to_float
 from impasto.learning.features import (
@@ -461,12 +461,18 @@ def centre_crops(images: Sequence[Tensor], size: int) -> Tensor:
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="VGG-16 weights on the 0-255 scale")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
-    parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders of paintings and style pictures")
-    parser.add_argument("--painters", type=Path, nargs="*", default=[], help="style files that make stylized images")
-    parser.add_argument("--work", type=Path, default=Path("runs/vgg16_slim"), help="folder of the state and the log")
-    parser.add_argument("--output", type=Path, default=SLIM_FILE)
+    parser.add_argument("--weights", type=file_path, required=True, help="VGG-16 weights on the 0-255 scale")
+    parser.add_argument("--photos", type=file_path, required=True, help="folder of photographs")
+    parser.add_argument(
+        "--pictures", type=file_path, nargs="*", default=[], help="folders of paintings and style pictures"
+    )
+    parser.add_argument(
+        "--painters", type=file_path, nargs="*", default=[], help="style files that make stylized images"
+    )
+    parser.add_argument(
+        "--work", type=file_path, default=Path("runs/vgg16_slim"), help="folder of the state and the log"
+    )
+    parser.add_argument("--output", type=file_path, default=SLIM_FILE)
     parser.add_argument("--held-out", type=whole_number, default=6, help="every n-th photo is kept for the figures")
     parser.add_argument("--steps", type=whole_number, default=1800)
     parser.add_argument("--batch", type=whole_number, default=5)

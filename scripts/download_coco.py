@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from impasto.commands.words import expand_home
+from impasto.commands.words import file_path
 from impasto.files import NO_SPACE
 from impasto.learning.config import did_you_mean
 
@@ -100,8 +100,7 @@ def main(arguments: Sequence[str] | None = None, *, archives: Mapping[str, Archi
 
 
 def _run(arguments: Sequence[str] | None, archives: Mapping[str, Archive]) -> None:
-    words = sys.argv[1:] if arguments is None else arguments
-    options = _parser(archives).parse_args([*map(expand_home, words)])
+    options = _parser(archives).parse_args(arguments)
     jobs = _plan(options.names or [DEFAULT_NAME], archives, base_url=options.base_url, to=options.to)
     print(LICENCE)
     sizes = {job: _ask_size(job) for job in jobs if not job.zip.exists() and not job.mark.exists()}
@@ -130,7 +129,7 @@ def _parser(archives: Mapping[str, Archive]) -> argparse.ArgumentParser:
     parser = _Parser(description="Download COCO's photos to train with.", epilog=LICENCE, allow_abbrev=False)
     help_names = f"one or several of {', '.join(archives)}; default: {DEFAULT_NAME}"
     parser.add_argument("names", nargs="*", metavar="NAME", help=help_names)
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--to", type=file_path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--base-url", default=BASE_URL, metavar="URL", help=f"a mirror; default: {BASE_URL}")
     parser.add_argument("--remove-zip", action="store_true", help="remove each zip once it is unpacked")
     return parser

@@ -5,12 +5,11 @@ import importlib
 import io
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from impasto.commands.words import status_of
+from impasto.commands.words import file_path, status_of
 from impasto.learning.config import BUILTIN, did_you_mean, style_picture
 
 NAMES = (
@@ -68,7 +67,9 @@ def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description="Draw the style pictures that ship inside the package.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(NAMES)}; default: all")
-    parser.add_argument("--output", type=Path, default=style_picture(BUILTIN), metavar="DIR", help="folder to write to")
+    parser.add_argument(
+        "--output", type=file_path, default=style_picture(BUILTIN), metavar="DIR", help="folder to write to"
+    )
     return parser.parse_args()
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from impasto.commands.words import natural_number, status_of, whole_number
+from impasto.commands.words import file_path, natural_number, status_of, whole_number
 from impasto.images import find_images, read_image, read_pixels, resize, to_float
 from impasto.learning.config import BUILTIN, read_preset, style_picture
 from impasto.learning.features import LossNetwork, load_loss_network
@@ -204,20 +204,20 @@ def as_table(rows: Sequence[Row]) -> str:
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("styles", type=Path, nargs="+", help="style files, checkpoints or run folders")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photos never trained on")
+    parser.add_argument("styles", type=file_path, nargs="+", help="style files, checkpoints or run folders")
+    parser.add_argument("--photos", type=file_path, required=True, help="folder of photos never trained on")
     parser.add_argument(
         "--count", type=natural_number, default=16, help="photos, spread over the folder; 0: all (default: 16)"
     )
     parser.add_argument(
         "--size", type=whole_number, default=256, help="side of the photos' centres in px (default: 256)"
     )
-    parser.add_argument("--picture", type=Path, help="style picture, where it is none that comes with impasto")
-    parser.add_argument("--versus", type=Path, help="a second style file to set beside each")
+    parser.add_argument("--picture", type=file_path, help="style picture, where it is none that comes with impasto")
+    parser.add_argument("--versus", type=file_path, help="a second style file to set beside each")
     parser.add_argument("--loss-network", default="vgg16", help="vgg16 (default), vgg19 or vgg16_slim")
-    parser.add_argument("--weights", type=Path, help="its weights (default: torch's hub cache, or a download)")
+    parser.add_argument("--weights", type=file_path, help="its weights (default: torch's hub cache, or a download)")
     parser.add_argument("--pretrained", help="which weights these are (default: IMAGENET1K_FEATURES for vgg16)")
-    parser.add_argument("--json", type=Path, help="write every figure, photo by photo, to this file")
+    parser.add_argument("--json", type=file_path, help="write every figure, photo by photo, to this file")
     return parser.parse_args()
 
 

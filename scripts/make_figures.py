@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from impasto.commands.words import status_of
+from impasto.commands.words import file_path, status_of
 from impasto.images import contact_sheet, read_image, resize, write_image
 from impasto.learning.config import BUILTIN, style_picture
 from impasto.learning.photos import sample_photos
@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--to", type=Path, default=Path("docs"))
+    parser.add_argument("--to", type=file_path, default=Path("docs"))
     return parser.parse_args()
 
 

@@ -10,13 +10,12 @@ the fraction of the last layer's variance that is lost by it, on photos.
 import argparse
 import sys
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from impasto.commands.words import status_of, whole_number
+from impasto.commands.words import file_path, status_of, whole_number
 from impasto.learning.features import LossNetwork, load_loss_network
 from scripts.compress_loss_network import centre_crops, measure_moments, read_folder
 
@@ -81,8 +80,8 @@ def project(features: Tensor, matrix: Tensor) -> Tensor:
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="VGG-16 weights on the 0-255 scale")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--weights", type=file_path, required=True, help="VGG-16 weights on the 0-255 scale")
+    parser.add_argument("--photos", type=file_path, required=True, help="folder of photographs")
     parser.add_argument("--every", type=whole_number, default=12, help="take every n-th photo")
     parser.add_argument("--at", default="relu4_3", help="layer at which the loss is measured")
     return parser.parse_args()

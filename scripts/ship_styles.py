@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from impasto.commands.words import status_of
+from impasto.commands.words import file_path, status_of
 from impasto.learning.config import BUILTIN, style_picture
 from impasto.style_file import SHIPPED, load_style, save_style
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders or style files")
+    parser.add_argument("runs", type=file_path, nargs="+", help="run folders or style files")
     return parser.parse_args()
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-from impasto.commands.words import natural_number, status_of, whole_number
+from impasto.commands.words import file_path, natural_number, status_of, whole_number
 from impasto.files import written_whole
 from impasto.images import find_images, read_image, resize
 from impasto.learning.allocator import keep_freed_memory
@@ -247,15 +247,15 @@ def parse_arguments() -> argparse.Namespace:
     """Return the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("options", nargs="*", help="options of train.py, for example data=folder data.root=DIR")
-    parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="folders of further style pictures")
+    parser.add_argument("--pictures", type=file_path, nargs="*", default=[], help="folders of further style pictures")
     parser.add_argument("--leave-out", nargs="*", default=[], help="built-in styles to measure with afterwards")
     parser.add_argument("--width", type=whole_number, default=16)
     parser.add_argument("--styles", type=whole_number, default=33)
     parser.add_argument("--steps", type=whole_number, default=6000)
     parser.add_argument("--seed", type=natural_number, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--work", type=Path, default=Path("runs/base"), help="folder of the state and the log")
-    parser.add_argument("--output", type=Path, help="default: the package's own base weights of that width")
+    parser.add_argument("--work", type=file_path, default=Path("runs/base"), help="folder of the state and the log")
+    parser.add_argument("--output", type=file_path, help="default: the package's own base weights of that width")
     return parser.parse_args()
 
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import impasto
 from impasto.commands import check, export, features, import_model, optimize, stylize
-from impasto.commands.words import advice, expand_home, status_of
+from impasto.commands.words import advice, status_of
 
 COMMANDS: dict[str, Any] = {
     "stylize": stylize,
@@ -40,7 +40,7 @@ def _run(words: Sequence[str]) -> int:
     known = ["train", *COMMANDS]
     if not words:
         raise ValueError(f"expected a command ({', '.join(known)}), got none: see impasto --help")
-    command, *rest = map(expand_home, words)
+    command, *rest = map(_expand_home, words)
     if command == "train" and "--version" in rest:  # Hydra would answer with its own
         command = "--version"
     if command == "train":
@@ -59,6 +59,14 @@ def _run(words: Sequence[str]) -> int:
         rest = rest[:end] + [f"./{word}" if word.startswith("-") else word for word in rest[end + 1 :]]
     _check_options(rest, [*(name for name in module.OPTIONS if name.startswith("--")), "--help"])
     return module.run(_parsers()[command].parse_intermixed_args(rest))
+
+
+def _expand_home(word: str) -> str:
+    """Return a word with the home folder for a ``~`` at its start, or behind its option, where shells leave it."""
+    if word.startswith("-o~"):
+        return "-o" + os.path.expanduser(word[2:])
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return option + equals + os.path.expanduser(value)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,9 +2,9 @@
 
 import argparse
 import difflib
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from impasto.files import NO_SPACE
@@ -35,12 +35,9 @@ def natural_number(word: str) -> int:
     return int(word)
 
 
-def expand_home(word: str) -> str:
-    """Return a word with the home folder for a ``~`` at its start, or behind its option, where shells leave it."""
-    if word.startswith("-o~"):
-        return "-o" + os.path.expanduser(word[2:])
-    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
-    return option + equals + os.path.expanduser(value)
+def file_path(word: str) -> Path:
+    """Return a path, below the home folder for a ``~`` that the shell has left."""
+    return Path(word).expanduser()
 
 
 def advice(word: str, known: Iterable[str], *, otherwise: str = "check the path") -> str:
@@ -50,11 +47,7 @@ def advice(word: str, known: Iterable[str], *, otherwise: str = "check the path"
 
 
 def status_of(work: Callable[[], int | None]) -> int:
-    """Do the work of a program and return its exit status; bad input, a missing package and Ctrl-C are one line.
-
-    In the words of the command line ``~`` is the home folder.
-    """
-    sys.argv[1:] = map(expand_home, sys.argv[1:])
+    """Do the work of a program and return its exit status; bad input, a missing package and Ctrl-C are one line."""
     try:
         return work() or 0
     except KeyboardInterrupt as stop:

@@ -37,8 +37,8 @@ if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """With -n auto a process for each core, but no more than memory for them is free: each takes up to 2 GB."""
-    return max(1, min(cores(), 16, free_memory() // 2**31))
+    """With -n auto a process for each core, but no more than memory for them is free: each takes up to 4 GB."""
+    return max(1, min(cores(), 16, free_memory() // 2**32))
 
 
 @pytest.fixture(autouse=True)

@@ -56,7 +56,7 @@ MAY_SEE = {
     "learning.config": set[str](),
     "learning.optimization": {"images", "learning.features", "learning.losses", "learning.replays"},
     "learning.inspection": {"files", "images", "learning.features", "learning.losses", "learning.optimization"},
-    "learning.command": {"learning.config", "learning.training"},
+    "learning.command": {"learning.config", "learning.stopping", "learning.training"},
     "learning.training": HALL | LEARNING,
     "painting.pictures": {"files", "images"},
     "painting.painter": {"memory", "painting.blending", "painting.pictures"},

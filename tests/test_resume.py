@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from impasto.cli import main
-from impasto.learning import training
+from impasto.learning import command, training
 from impasto.learning.callbacks import Throughput
 from impasto.style_file import load_style
 from tests.curves import curves
@@ -396,6 +396,24 @@ def test_a_sweep_that_is_stopped_names_the_commands_that_are_left(
     monkeypatch.undo()
     assert main(["train", *shlex.split(lines[1])[5:], ONE_STEP]) == 0
     assert Path("others 0.6 1/mine.safetensors").exists()
+
+
+def test_a_second_ctrl_c_does_not_keep_those_of_a_sweep_from_being_said(
+    train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = command._commands_left
+
+    def find_for_an_impatient_user(words: Sequence[str]) -> list[str]:
+        signal.raise_signal(signal.SIGINT)
+        return find(words)
+
+    monkeypatch.setattr(command, "_commands_left", find_for_an_impatient_user)
+    monkeypatch.setattr(Throughput, "on_train_start", lambda *_: signal.raise_signal(signal.SIGINT))
+    listener = signal.getsignal(signal.SIGINT)
+    assert train("impatient ${seed}", "--multirun", "seed=1,2") == 130
+    lines = capsys.readouterr().err.splitlines()[-2:]
+    assert [re.findall(r"^not trained yet: .* (seed=\S+)", line) for line in lines] == [["seed=1"], ["seed=2"]]
+    assert signal.getsignal(signal.SIGINT) is listener
 
 
 def test_a_sweep_names_the_command_for_each_training(train: Train, capsys: pytest.CaptureFixture[str]) -> None:

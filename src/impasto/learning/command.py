@@ -124,20 +124,22 @@ def _run_job(raw: DictConfig, errors: list[ValueError | TypeError | OSError], *,
     try:
         config = to_config(raw)
         validate(config)
-        from impasto.learning.training import run  # noqa: PLC0415 - heavy, and only now is the input known to be good
+        # Heavy, and only now is the input known to be good.
+        from impasto.learning.stopping import signals_given_back  # noqa: PLC0415
+        from impasto.learning.training import run  # noqa: PLC0415
 
-        stopped = run(config, go_on=_command_to_go_on(words), paint=_begin("stylize"))
+        with signals_given_back():  # a second Ctrl-C is ignored until all is said
+            stopped = run(config, go_on=_command_to_go_on(words), paint=_begin("stylize"))
+            if stopped is not None and stopped.status != 0:
+                for command in _commands_left(words)[int(stopped.steps > 0) :]:
+                    print(f"not trained yet: {command}", file=sys.stderr)
+                raise _Stopped(stopped.status)
     except KeyboardInterrupt as stop:  # in the preparation
         for command in _commands_left(words):
             stop.add_note(f"not trained yet: {command}")
         raise
     except (ValueError, TypeError, OSError) as error:
         errors.append(error)
-    else:
-        if stopped is not None and stopped.status != 0:
-            for command in _commands_left(words)[int(stopped.steps > 0) :]:
-                print(f"not trained yet: {command}", file=sys.stderr)
-            raise _Stopped(stopped.status)
 
 
 def _command_to_go_on(words: Sequence[str]) -> str:
@@ -206,7 +208,7 @@ def _check_flags(argv: Sequence[str]) -> None:
 def _check_switches(words: Sequence[str]) -> None:
     """Raise ConfigError for a number other than 0 and 1 where true or false is meant, also as one of a sweep."""
     for name, _, values in (word.lstrip("+").partition("=") for word in words):
-        for value in values.split(",") if name in _SWITCHES else ():
+        for value in (each.strip(" '\"") for each in values.split(",") if name in _SWITCHES):
             if re.fullmatch(r"-?\d+", value) and int(value) not in (0, 1):
                 raise ConfigError(f"expected {name} to be true or false, got {value!r}")
 

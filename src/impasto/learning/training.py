@@ -59,7 +59,7 @@ from impasto.learning.run_folder import (
     new_run_dir,
 )
 from impasto.learning.snapshot import count_steps_from
-from impasto.learning.stopping import Stopped, Stops, fit, ignore_signals, signals_given_back
+from impasto.learning.stopping import Stopped, Stops, fit, ignore_signals
 from impasto.memory import is_out_of_memory
 from impasto.photo_folder import CONFIG, CONTACT_SHEET, counted, write_list
 from impasto.style_file import SHIPPED, load_style, save_style
@@ -89,11 +89,11 @@ class TrainingResult:
     skipped: int
 
 
-@signals_given_back()
 def run(config: TrainConfig, *, go_on: str, paint: Sequence[str]) -> Stopped | None:
     """Train a style, print where it is and what to do with it, and return what stopped it, if anything did.
 
-    ``go_on`` is what to type where the training was stopped, ``paint`` the first words of what paints.
+    ``go_on`` is what to type where the training was stopped, ``paint`` the first words of what paints. Where it was
+    stopped signals are ignored from then on.
 
     Raises:
         ValueError, OSError: as ``train`` does; also ValueError where the memory does not suffice.
@@ -445,8 +445,7 @@ def time_step(module: StyleModule, photos: int, size: int, precision: Precision,
     """Return the median seconds of a step on photos of ``size`` px after the first; a copy of the module takes them.
 
     One step may take half as much again as the next where other programs run: as many as fit in a moment are timed, but
-    no more than ``most``, the number that will be taken.
-    On a GPU the second and third step are recorded.
+    no more than ``most``, the number that will be taken. On a GPU the second and third step are recorded.
     """
     module = copy.deepcopy(module)
     module.judge_to(module.device)

@@ -242,6 +242,7 @@ WRONG = [
     ("network.width=true", "expected network.width to be a whole number, got 'True'"),
     ("budget.decay=maybe", "expected budget.decay to be true or false, got 'maybe'"),
     ("budget.decay=3", "expected budget.decay to be true or false, got '3'"),
+    ("budget.decay='3'", "expected budget.decay to be true or false, got '3'"),
     ("--multirun resume=0,-1", "expected resume to be true or false, got '-1'"),
     ("device=[cpu]", "expected device to be a word, got '['cpu']'"),
     ("precision=fp16", "expected precision to be one of auto, fp32, bf16, got 'fp16'"),
@@ -322,6 +323,14 @@ class TestErrors:
     @pytest.mark.parametrize(("words", "message"), WRONG, ids=[words for words, _ in WRONG])
     def test_one_line_that_says_what_to_do(self, words: str, message: str) -> None:
         assert error_of(*words.split(" ")) == message
+
+    @pytest.mark.parametrize("word", ["1", "'1'", "true", "True", "yes", "on"])
+    def test_a_switch_may_be_set_in_many_words(self, word: str) -> None:
+        assert read_options(["style=mosaic", f"++budget.decay={word}"]).budget.decay is True
+
+    def test_a_sweep_over_both_values_of_a_switch_is_none(self) -> None:
+        message = error_of("--multirun", "style=mosaic", "budget.decay=true, 0", "budget.steps=0", error=ValueError)
+        assert message.startswith("2 styles were not trained: ")
 
     def test_nothing_heavy_is_imported_before_the_options_are_checked(self) -> None:
         code = (

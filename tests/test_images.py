@@ -206,6 +206,15 @@ class TestAlpha:
 
 
 class TestBrokenFiles:
+    def test_too_little_memory_for_floats_is_no_damage(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_: Tensor) -> Tensor:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+        path = save(tmp_path / "a.png", Image.new("RGB", (4, 4)))
+        monkeypatch.setattr(Tensor, "float", fail)
+        with pytest.raises(RuntimeError, match=r"^DefaultCPUAllocator: can't allocate memory$"):
+            read_image(path)
+
     def expect(self, path: Path, error: type[Exception], message: str) -> None:
         for read in (read_image, lambda path: read_pixels(path, at_least=8)):
             with pytest.raises(error, match=f"^{re.escape(message)}$"):

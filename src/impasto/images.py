@@ -71,8 +71,12 @@ def read_image(path: Path) -> "Tensor":
         FileNotFoundError: nothing is there.
         ImageFileError: the file is no image, is damaged, or is too large to be decoded safely.
     """
+    return to_float(_to_tensor(_decode(path))[None])
+
+
+def _decode(path: Path) -> Image.Image:
     with opened(path) as file:
-        return to_float(_to_tensor(_on_white(upright(file), with_profile=True))[None])
+        return _on_white(upright(file), with_profile=True)
 
 
 def read_pixels(path: Path, *, at_least: int) -> "Tensor":
@@ -306,7 +310,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
             # Given a name, Pillow maps some TIFF files into memory with the sides of the turned picture.
             with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as file:
                 _check_layout(file, path)
-                if raw_mode(file) == "RGB;16B" and "transparency" in file.info:  # Pillow keeps 8 bits of the others
+                if raw_mode(file) == "RGB;16B" and "transparency" in file.info:
+                    # Of the values of pixels Pillow keeps the upper 8 bits.
                     file.info["transparency"] = tuple(value >> 8 for value in file.info["transparency"])
                 yield file
         except (FileNotFoundError, ImageFileError):

@@ -16,10 +16,11 @@ CASES = [
     ("ship_styles", ["nowhere"], "found nothing at 'nowhere'"),
     ("train_base", ["budget.stepps=3"], "did you mean 'budget.steps'?"),
     ("make_figures", ["--to", "/dev/null/docs"], "Not a directory: '/dev/null/docs'"),
+    ("benchmark", ["photos", "--folder", "~nobody-of-this-name/a"], "found none at '~nobody-of-this-name/a'"),
 ]
 
 
-@pytest.mark.parametrize(("name", "words", "message"), CASES, ids=[name for name, _, _ in CASES])
+@pytest.mark.parametrize(("name", "words", "message"), CASES, ids=[f"{name} {words[-1]}" for name, words, _ in CASES])
 def test_bad_input_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

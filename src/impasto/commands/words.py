@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -36,8 +37,8 @@ def natural_number(word: str) -> int:
 
 
 def file_path(word: str) -> Path:
-    """Return a path, below the home folder for a ``~`` that the shell has left."""
-    return Path(word).expanduser()
+    """Return a path, below the home folder for a ``~`` that the shell has left; one of nobody's stays as it is."""
+    return Path(os.path.expanduser(word))
 
 
 def advice(word: str, known: Iterable[str], *, otherwise: str = "check the path") -> str:

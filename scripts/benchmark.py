@@ -55,6 +55,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from impasto.commands.words import file_path, natural_number, status_of, whole_number
+from impasto.files import written_whole
 from impasto.images import to_float
 from impasto.learning.allocator import keep_freed_memory
 from impasto.learning.command import read_options
@@ -570,7 +571,8 @@ def run(arguments: argparse.Namespace) -> None:
     figures = report(arguments)
     if arguments.json is not None:
         facts = {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "rounds": arguments.rounds}
-        arguments.json.write_text(json.dumps(facts | figures, indent=2))
+        with written_whole(arguments.json) as temporary:
+            temporary.write_text(json.dumps(facts | figures, indent=2))
 
 
 def report_train(arguments: argparse.Namespace) -> dict[str, Any]:

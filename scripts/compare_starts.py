@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from impasto.cli import main as impasto
 from impasto.commands.words import file_path, natural_number, status_of, whole_number
+from impasto.files import written_whole
 from impasto.learning.command import read_options
 from impasto.learning.features import LossNetwork, load_loss_network
 from impasto.learning.training import choose_precision, make_module, seconds_of_steps, starting_weights
@@ -60,7 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(as_table(totals, per_step))
     if arguments.json is not None:
         report = {"photos": list(photos), "totals": totals, "seconds_per_step": per_step}
-        arguments.json.write_text(json.dumps(report, indent=2))
+        with written_whole(arguments.json) as temporary:
+            temporary.write_text(json.dumps(report, indent=2))
     if arguments.plot is not None:
         draw(totals, arguments.plot, per_step=per_step)
 
@@ -125,7 +127,8 @@ def draw(totals: dict[str, Totals], path: Path, *, per_step: float) -> None:
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -375,7 +375,8 @@ def draw_plots(to: Path, rows: Sequence[Cell]) -> None:
         axes.set(title=f"{style}, {size} px", xlabel="iterations", ylabel="part of the photo's objective")
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper right")
-        figure.savefig(to / f"plot_{style}_{size}.png", dpi=110)
+        with written_whole(to / f"plot_{style}_{size}.png") as temporary:
+            figure.savefig(temporary, dpi=110)
 
 
 def main() -> int:

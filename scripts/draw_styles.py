@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from impasto.commands.words import file_path, status_of
+from impasto.files import written_whole
 from impasto.learning.config import BUILTIN, did_you_mean, style_picture
 
 NAMES = (
@@ -38,11 +39,11 @@ def run(arguments: argparse.Namespace) -> None:
         if name not in NAMES:
             hint = did_you_mean(name, NAMES)
             raise ValueError(f"expected the name of a style picture, got {name!r}; {hint}There are: {', '.join(NAMES)}")
-    arguments.output.mkdir(parents=True, exist_ok=True)
     for name in arguments.names or NAMES:
         start = time.perf_counter()
         path = arguments.output / f"{name}.jpg"
-        path.write_bytes(draw(name))
+        with written_whole(path) as temporary:
+            temporary.write_bytes(draw(name))
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB, {time.perf_counter() - start:.1f} s", flush=True)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from impasto.commands.words import file_path, natural_number, status_of, whole_number
+from impasto.files import written_whole
 from impasto.images import find_images, read_image, read_pixels, resize, to_float
 from impasto.learning.config import BUILTIN, read_preset, style_picture
 from impasto.learning.features import LossNetwork, load_loss_network
@@ -67,7 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         report = {"photos": list(photos), "size": arguments.size, "loss_network": arguments.loss_network}
         report |= {"means": [asdict(row) for row in means], "rows": [asdict(row) for row in rows]}
-        arguments.json.write_text(json.dumps(report, indent=2))
+        with written_whole(arguments.json) as temporary:
+            temporary.write_text(json.dumps(report, indent=2))
 
 
 def with_styles(paths: Sequence[Path]) -> list[Path]:

@@ -1,6 +1,7 @@
 """Every program in scripts/ answers bad input with one line and exit status 2."""
 
 import importlib
+import resource
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,23 @@ def test_a_number_that_is_none_is_refused(
         importlib.import_module("scripts.benchmark").main()
     assert stop.value.code == 2
     assert "expected a whole number of 1 or more" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_to_its_end_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_styles = importlib.import_module("scripts.draw_styles")
+    monkeypatch.setattr(draw_styles, "draw", lambda _: bytes(10_000))
+    monkeypatch.setattr("sys.argv", ["draw_styles", "mosaic", "--output", str(tmp_path)])
+    (tmp_path / "mosaic.jpg").write_bytes(b"an earlier one")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        assert draw_styles.main() == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capsys.readouterr().err.endswith("free some and run again; no half-written file is left\n")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"an earlier one"]
 
 
 def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -444,6 +444,14 @@ class TestBrokenPhotos:
         ):
             dataset.probe()
 
+    @pytest.mark.parametrize("count", [17, 31, 33, 100])
+    def test_are_looked_for_among_all(self, tmp_path: Path, count: int) -> None:
+        dataset = crops(paint_many(tmp_path, count))
+        dataset.probe()
+        read = [number for number, path in enumerate(dataset.files) if path in dataset.sound]
+        assert len(read) == 16
+        assert max(np.diff([*read, count])) <= -(-count // 16)
+
     def test_that_are_by_chance_most_of_the_first_few_are_no_error(self, tmp_path: Path) -> None:
         paths = [break_(tmp_path / f"a{number}.png") for number in range(12)]
         dataset = crops([*paths, *paint_many(tmp_path, 28)])

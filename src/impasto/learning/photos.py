@@ -211,9 +211,9 @@ class PhotoCrops(Dataset[Tensor]):
 
     def probe(self) -> None:
         """Read a few photos spread over all of them, so that a hopeless folder is found out before training."""
-        step = max(1, len(self.files) // _PROBED)
-        for path in self.files[::step][:_PROBED]:
-            self._read(path)
+        count = min(_PROBED, len(self.files))
+        for number in range(count):
+            self._read(self.files[number * len(self.files) // count])
 
     def is_sound(self, path: Path) -> bool:
         """Return whether a photo can be read."""

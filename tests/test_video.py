@@ -630,6 +630,27 @@ class TestInterrupted:
         assert Path(part).read_bytes() == before
         assert not Path(f"b{suffix}").exists()
 
+    @pytest.mark.parametrize("more", [[], ["--resume"]])
+    @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ".webp"])
+    @pytest.mark.usefixtures("folder")
+    def test_a_file_in_the_place_of_a_part_that_is_no_clip_is_left_alone(
+        self, suffix: str, more: Sequence[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        source, part = f"a{suffix}", Path(f"b.partial{suffix}")
+        if suffix in {".gif", ".webp"}:
+            images = [Image.fromarray(picture(9 * number, (32, 24))) for number in range(3)]
+            images[0].save(source, save_all=True, append_images=images[1:], duration=50)
+        else:
+            write_clip(Path(source), Clip(codec="libvpx-vp9" if suffix == ".webm" else "libx264"))
+        part.write_text("what to do tomorrow")
+        assert stylize(source, "--output", f"b{suffix}", *more) == 2
+        assert capsys.readouterr().err == (
+            f"error: expected to write the part that is painted to {str(part)!r}, found another program's file there: "
+            "rename it, or choose another output\n"
+        )
+        assert part.read_text() == "what to do tomorrow"
+        assert not Path(f"b{suffix}").exists()
+
     def start_painting(self) -> BaseProcess:
         """Start to paint a.mp4, in a process that has painted a part of it when this returns."""
         words = ("-m", "impasto", "stylize", "--model", "runs/zigzag", "--device", "cpu", "a.mp4", "--output", "b.mp4")

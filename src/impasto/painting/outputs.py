@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, count, takewhile
 from pathlib import Path
@@ -28,6 +29,7 @@ CLIP_SUFFIXES = WRITABLE_CLIPS | {".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mp
 """Endings, in lower case, of the files that count as video."""
 _PAINTED_SUFFIXES = IMAGE_SUFFIXES | CLIP_SUFFIXES
 _MARK = "impasto "
+_BEGINNINGS = (b"GIF8", b"RIFF", b"\x1aE\xdf\xa3")  # of a GIF, a WebP, and Matroska or WebM; of MP4 and MOV see below
 _SLASH = "name a folder, with a slash at the end if it has a dot in its name"
 
 
@@ -109,19 +111,27 @@ def is_our_part(found: str | None, mark: str, path: Path, *, resume: bool) -> bo
     Raises:
         ValueError: it may not, and is to be continued with ``resume``; or it is no partial clip but a file of others.
     """
-    if found is None or found == mark:
+    if found == mark or (found is None and _begins_like_a_clip(path)):
         return True
-    if resume:
+    if resume and found is not None:
         raise ValueError(
             f"expected a partial clip of the same source, style and options, got another in {str(path)!r}: "
             "remove it, or run without --resume"
         )
-    if not found.startswith(_MARK):
+    if found is None or not found.startswith(_MARK):
         raise ValueError(
             f"expected to write the part that is painted to {str(path)!r}, found another program's file there: "
             "rename it, or choose another output"
         )
     return False
+
+
+def _begins_like_a_clip(path: Path) -> bool:
+    """Return whether there is nothing at ``path``, or what a run that was killed may have left there."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        begin = file.read(8)
+        return begin.startswith(_BEGINNINGS) or begin[4:] == b"ftyp" or not begin
+    return True
 
 
 def note_part(error: BaseException, path: Path, *, frames: int, is_ours: bool) -> None:

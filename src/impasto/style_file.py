@@ -153,7 +153,9 @@ def _load_checkpoint(path: Path) -> Style:
         raise foreign(path)
     metadata = check_metadata(path, checkpoint.get(METADATA_FIELD))
     state = checkpoint["state_dict"].items()
-    weights = {key.removeprefix(_AVERAGE): value for key, value in state if str(key).startswith(_AVERAGE)}
+    weights = {
+        key.removeprefix(_AVERAGE): value for key, value in state if isinstance(key, str) and key.startswith(_AVERAGE)
+    }
     _check_shapes(path, _shapes(weights), width=metadata["width"])
     return _build(path, metadata, weights)
 

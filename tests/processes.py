@@ -42,7 +42,7 @@ def start(
     """Start what ``python WORDS`` is; ``out`` and ``errors`` are where its streams go."""
     files = {1: out, 2: errors}
     folder, threads = cwd or Path.cwd(), torch.get_num_threads()
-    process = (by or server()).Process(target=_become, args=(words, folder, files, threads))
+    process = (by or server()).Process(target=_become, args=(words, folder, files, dict(os.environ), threads))
     process.start()
     return process
 
@@ -79,9 +79,17 @@ def serve() -> None:
         print(json.dumps([done.returncode, done.stdout, done.stderr]), flush=True)  # noqa: T201 - it is the answer
 
 
-def _become(words: tuple[str, ...], folder: Path, files: Mapping[int, Path | None], threads: int) -> None:
+def _become(
+    words: tuple[str, ...],
+    folder: Path,
+    files: Mapping[int, Path | None],
+    environment: Mapping[str, str],
+    threads: int,
+) -> None:
     """Do in this process what an interpreter does that is started with these words."""
     os.chdir(folder)
+    os.environ.clear()  # that of the test which was the first to start a process
+    os.environ.update(environment)
     for stream, path in files.items():
         if path is not None:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

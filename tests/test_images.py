@@ -36,7 +36,7 @@ from impasto.images import (
 RED_LEFT = np.zeros((6, 9, 3), np.uint8)
 RED_LEFT[:, :3] = (255, 0, 0)
 
-UNREADABLE_YCBCR = pytest.mark.skipif(
+UNREADABLE = pytest.mark.skipif(
     int(PIL.__version__.partition(".")[0]) < 13, reason="before 13, Pillow cannot read such TIFFs without compression"
 )
 
@@ -117,7 +117,7 @@ class TestRead:
         assert at(image, 0, 5) == [255, 0, 0]
         assert at(image, 8, 5) == [0, 0, 0]
 
-    @pytest.mark.parametrize("mode", ["1", "L", "P", pytest.param("YCbCr", marks=UNREADABLE_YCBCR), "CMYK", "LAB"])
+    @pytest.mark.parametrize("mode", ["1", "L", "P", pytest.param("YCbCr", marks=UNREADABLE), "CMYK", "LAB"])
     def test_white_and_black_survive_every_mode(self, tmp_path: Path, mode: str) -> None:
         halves = np.zeros((8, 8, 3), np.uint8)
         halves[:, 4:] = 255

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 
 from impasto.images import ImageFileError, find_images, read_image
 from impasto.painting.pictures import Picture, read_picture, write_picture
-from tests.test_images import LINEAR_RGB
+from tests.test_images import LINEAR_RGB, UNREADABLE
 
 RNG = np.random.default_rng(0)
 DEEP = RNG.integers(0, 65536, (9, 13, 4), np.uint16)
@@ -128,7 +128,10 @@ class TestAlpha:
         assert picture.alpha is not None
         assert picture.alpha[0].tolist() == [0, 51, 255]
 
-    @pytest.mark.parametrize(("channels", "photometric"), [(1, "minisblack"), (3, "rgb")], ids=["gray", "colours"])
+    @pytest.mark.parametrize(
+        ("channels", "photometric"),
+        [pytest.param(1, "minisblack", marks=UNREADABLE, id="gray"), pytest.param(3, "rgb", id="colours")],
+    )
     def test_colours_that_are_multiplied_by_it(self, tmp_path: Path, channels: int, photometric: Any) -> None:
         pixels = np.full((9, 13, channels + 1), 50, np.uint8)
         pixels[..., -1] = 128

@@ -7,6 +7,7 @@ alone needs, 16 bits and EXIF that is kept, is in ``painting/pictures.py``.
 import io
 import logging
 import os
+import struct
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -157,7 +158,7 @@ def encode(path: Path, picture: Image.Image, *, quality: int, **options: object)
             # Without its number: given that, Pillow's encoders write past Python and lose the reason of an error.
             methods = {name: getattr(file, name) for name in ("read", "write", "seek", "tell", "flush")}
             picture.save(cast(IO[bytes], SimpleNamespace(**methods)), format=file_format, **options)
-        except (OSError, ValueError, RuntimeError, OverflowError) as error:
+        except (OSError, ValueError, RuntimeError, OverflowError, struct.error) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise unfit(path, f"{picture.width} x {picture.height} px") from error

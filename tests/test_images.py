@@ -37,7 +37,7 @@ RED_LEFT = np.zeros((6, 9, 3), np.uint8)
 RED_LEFT[:, :3] = (255, 0, 0)
 
 UNREADABLE = pytest.mark.skipif(
-    int(PIL.__version__.partition(".")[0]) < 13, reason="before 13, Pillow cannot read such TIFFs without compression"
+    int(PIL.__version__.partition(".")[0]) < 13, reason="before 13, Pillow cannot read such TIFFs"
 )
 
 

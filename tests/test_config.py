@@ -328,7 +328,7 @@ class TestErrors:
     def test_a_switch_may_be_set_in_many_words(self, word: str) -> None:
         assert read_options(["style=mosaic", f"++budget.decay={word}"]).budget.decay is True
 
-    def test_a_sweep_over_both_values_of_a_switch_is_none(self) -> None:
+    def test_a_sweep_may_be_over_both_values_of_a_switch(self) -> None:
         with pytest.raises(ValueError, match=r"^2 styles were not trained: "):  # for want of steps, both of them
             main(["--multirun", "style=mosaic", "budget.decay=true, 0", "budget.steps=0"])
 
